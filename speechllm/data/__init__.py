@@ -1,0 +1,1 @@
+"""Corpora, the texts made from them, and the mixture that trains the language model."""

@@ -1,0 +1,1 @@
+"""Metrics, and the runner that measures a task on a manifest."""

@@ -1,0 +1,1 @@
+"""Formats of published weights, turned into Hugging Face folders without running anyone's code."""

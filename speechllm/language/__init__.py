@@ -1,0 +1,1 @@
+"""The decoder-only LLM: base model, its chat form, the output rows it may use, adapters."""

@@ -1,0 +1,243 @@
+"""The whole model under Hugging Face's conventions: what is trained here, standing on two pinned bases.
+
+A saved folder holds config.json and the trained tensors alone (adapters, first pass, residual, output rows); the bases
+are fetched by name, from the source on which the model was trained. `hearing` names the ear: "reading" (`hearing.py`)
+gives the LLM what readers read, "frames" (`frames.py`) an encoder's frames, projected.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedModel
+
+from speechllm import frames, weights
+from speechllm.bridge import ReadingBridge
+from speechllm.conversation import Conversation, Filled, fill, render
+from speechllm.decode import Effort, decode
+from speechllm.encoders.conformer import ConformerConfig
+from speechllm.errors import WeightsError
+from speechllm.hearing import Ear, Heard
+from speechllm.language.adapters import add_lora, merge_lora
+from speechllm.language.base import Language
+from speechllm.language.vocabulary import Vocabulary
+from speechllm.precision import fast_dtype
+from speechllm.readers.attention import LORA_TARGETS, Spelling, WhisperModel
+from speechllm.readers.first_pass import FirstPass
+
+TENSORS = "model.safetensors"
+OWN = ("first_pass.", "conformer.", "bridge.")  # parts that learn as a whole; of the bases only adapters do
+
+
+class SpeechLLMConfig(PretrainedConfig):
+    """Which bases a model stands on and how large its own parts are.
+
+    Args:
+        hearing: "reading" or "frames"; the reader's fields and `first_pass` are of the one, `frames` of the other.
+        reader_base, reader_source: name of the Whisper checkpoint, and "hub", "packages" or None for either.
+        language_base, language_source: the same of the LLM.
+        reader_rank, reader_alpha, language_rank, language_alpha: of the LoRA adapters; rank 0: none.
+        tail_seconds: silence put after each clip.
+        first_pass: fields of `ConformerConfig`.
+        frames: fields of `FramesConfig`.
+        output_rows: number of the LLM's output rows in use; 0: all.
+    """
+
+    model_type = "speechllm"
+
+    def __init__(
+        self,
+        reader_base: str = "whisper-base",
+        reader_source: str | None = None,
+        reader_rank: int = 32,
+        reader_alpha: int = 64,
+        language_base: str = "gemma-3-270m",
+        language_source: str | None = None,
+        language_rank: int = 32,
+        language_alpha: int = 64,
+        tail_seconds: float = 0.5,
+        first_pass: dict[str, Any] | None = None,
+        output_rows: int = 0,
+        hearing: str = "reading",
+        frames: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        self.hearing, self.frames = hearing, frames or {}
+        self.reader_base, self.reader_source = reader_base, reader_source
+        self.reader_rank, self.reader_alpha = reader_rank, reader_alpha
+        self.language_base, self.language_source = language_base, language_source
+        self.language_rank, self.language_alpha = language_rank, language_alpha
+        self.tail_seconds = tail_seconds
+        self.first_pass = first_pass or {"input_size": 512}
+        self.output_rows = output_rows
+        super().__init__(**kwargs)
+
+
+Parts = dict[str, nn.Module]
+
+
+def _reading(config: SpeechLLMConfig, size: int, vocabulary: Vocabulary, dtype: torch.dtype) -> tuple[Parts, Ear]:
+    """Encoder, both readers and the residual, for an LLM of width `size`."""
+    folder = weights.get(config.reader_base, config.reader_source)
+    conformer = ConformerConfig(**config.first_pass)
+    whisper, first_pass = WhisperModel.from_pretrained(folder, dtype), FirstPass(conformer).to(dtype)
+    if config.reader_rank:
+        add_lora(whisper, LORA_TARGETS, config.reader_rank, config.reader_alpha)
+    ear = Ear(whisper, first_pass, Spelling(folder), vocabulary, config.tail_seconds)
+    return {"whisper": whisper, "first_pass": first_pass, "bridge": ReadingBridge(conformer.size, size)}, ear
+
+
+def _frames(config: SpeechLLMConfig, size: int, _: Vocabulary, dtype: torch.dtype) -> tuple[Parts, frames.FramesEar]:
+    """Encoder and stacking bridge, for an LLM of width `size`."""
+    return frames.build(frames.FramesConfig(**config.frames), size, dtype)
+
+
+HEARING: dict[str, Callable[..., tuple[Parts, Any]]] = {"reading": _reading, "frames": _frames}
+
+
+class SpeechLLM(PreTrainedModel):
+    """An ear (what hears a clip), a bridge and a decoder-only LLM.
+
+    Limits: one clip is at most 28 seconds here; `Assistant` cuts longer recordings at pauses.
+    """
+
+    config_class = SpeechLLMConfig
+    base_model_prefix = ""
+    bridge: nn.Module
+
+    def __init__(self, config: SpeechLLMConfig, parts: Parts, ear: Any, language: Language,
+                 vocabulary: Vocabulary) -> None:
+        """`parts` are the ear's modules and its bridge, by name; `ear.hear(clip, languages)` uses them."""
+        super().__init__(config)
+        for name, part in parts.items():
+            self.add_module(name, part)
+        self.language, self.vocabulary, self.ear = language, vocabulary, ear
+        self.register_buffer("output_rows", torch.zeros(config.output_rows, dtype=torch.int32), persistent=False)
+        if config.language_rank:
+            language.add_lora(config.language_rank, config.language_alpha)
+
+    @classmethod
+    def on_bases(cls, config: SpeechLLMConfig, dtype: torch.dtype = torch.float32) -> SpeechLLM:
+        """An untrained model on its bases: adapters that change nothing, its own parts drawn at random.
+
+        Raises:
+            WeightsError: a base cannot be had, or `hearing` names no ear.
+        """
+        if config.hearing not in HEARING:
+            raise WeightsError(f"hearing is {' or '.join(map(repr, HEARING))}, not {config.hearing!r}")
+        base = weights.get(config.language_base, config.language_source)
+        language, vocabulary = Language.from_pretrained(base, dtype), Vocabulary(base)
+        parts, ear = HEARING[config.hearing](config, language.size, vocabulary, dtype)
+        return cls(config, parts, ear, language, vocabulary).eval()
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path, *, dtype: torch.dtype | None = None, device: str = "cpu",  # type: ignore[override]
+                        merge: bool = False, **_: Any) -> SpeechLLM:
+        """Load a folder, a name or a hub id.
+
+        Args:
+            dtype: of the bases; None: what this processor multiplies fastest.
+            merge: add the adapters into the weights; faster, and the base's own logits are gone.
+        Raises:
+            WeightsError: the folder is no speechllm model, or a tensor of it is missing.
+        """
+        from safetensors.torch import load_file
+
+        path = weights.get(str(folder))
+        if not (path / "config.json").is_file() or not (path / TENSORS).is_file():
+            raise WeightsError(f"{path} holds no speechllm model: config.json and {TENSORS} are wanted")
+        config = SpeechLLMConfig.from_pretrained(path)
+        dtype = dtype or fast_dtype(device)
+        model = cls.on_bases(config, dtype)
+        model.load_trained(load_file(path / TENSORS))
+        model.to(device)
+        if merge:
+            merge_lora(model)
+        return model.eval().requires_grad_(False)
+
+    def save_pretrained(self, folder: str | Path, **_: Any) -> None:  # type: ignore[override]
+        """Write config.json and the trained tensors in fp16."""
+        from safetensors.torch import save_file
+
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        self.config.output_rows = len(self.output_rows)
+        self.config.save_pretrained(folder)
+        tensors = {name: tensor.detach().cpu().to(torch.float16).contiguous() for name, tensor in self._trained().items()}
+        if len(self.output_rows):
+            tensors["output_rows"] = self.output_rows.cpu().to(torch.int32)
+        save_file(tensors, folder / TENSORS)
+
+    def _trained(self) -> dict[str, Tensor]:
+        """Parameters that belong to this model and not to its bases."""
+        return {name: p for name, p in self.named_parameters() if "lora_" in name or name.startswith(OWN)}
+
+    def load_trained(self, tensors: dict[str, Tensor]) -> None:
+        """Take trained tensors by name; raises WeightsError when one is missing or has another shape."""
+        for name, parameter in self._trained().items():
+            found = tensors.get(name)
+            if found is None or found.shape != parameter.shape:
+                raise WeightsError(f"the model's tensor {name} is missing or of another shape; is its config.json its own?")
+            parameter.data.copy_(found)
+        if "output_rows" in tensors:
+            self.use_rows(tensors["output_rows"])
+
+    def use_rows(self, rows: Tensor | None) -> None:
+        """Let answers use only these output rows (V',) int; None: all."""
+        self.output_rows = torch.zeros(0, dtype=torch.int32) if rows is None else rows.to(torch.int32)
+        self.language.use_rows(None if rows is None else rows.long())
+
+    def fill(self, conversation: Conversation, heard: Sequence[Heard]) -> Filled:
+        """The ids of a conversation about what was heard."""
+        return fill(render(conversation, self.vocabulary.form, self.vocabulary), [each.ids for each in heard])
+
+    def embed(self, filled: Filled, heard: Sequence[Heard]) -> Tensor:
+        """Embeddings (N, H) of a filled conversation: as heard, or of the reading with the residual of its frames."""
+        embeddings = self.language.embed(torch.tensor(filled.ids, device=self.language.device))
+        for index, start, end in filled.places:
+            known = heard[index]
+            if known.embeddings is not None:
+                embeddings[start:end] = known.embeddings
+            elif known.pooled is not None:
+                embeddings[start:end] = self.bridge(embeddings[start:end].clone(), known.pooled)
+        return embeddings
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None, **_: Any) -> Tensor:  # type: ignore[override]
+        """Logits (B, N, V) of plain ids (B, N) without audio: those of the base model, bit for bit (adapters off)."""
+        with self.language.without_lora():
+            return self.language.model(input_ids=input_ids, attention_mask=attention_mask).logits
+
+    @torch.inference_mode()
+    def answer(self, conversation: Conversation, heard: Sequence[Heard], limit: int, draft: Sequence[int] = (),
+               effort: Effort | None = None) -> Iterator[int]:
+        """Token ids of the greedy answer, as they come."""
+        prompt = self.embed(self.fill(conversation, heard), heard)
+        for _, token in decode(self.language, [prompt], self.stops, [limit], draft, effort=effort):
+            yield token
+
+    @torch.inference_mode()
+    def generate(  # type: ignore[override]
+        self, conversations: Sequence[Conversation], heard: Sequence[Sequence[Heard]], max_new_tokens: int = 256,
+        padding: str = "left",
+    ) -> list[list[int]]:
+        """Greedy answers of several conversations in one padded batch; ids without the end."""
+        prompts = [self.embed(self.fill(c, h), h) for c, h in zip(conversations, heard, strict=True)]
+        answers: list[list[int]] = [[] for _ in prompts]
+        for row, token in decode(self.language, prompts, self.stops, [max_new_tokens] * len(prompts), padding=padding):
+            answers[row].append(token)
+        return answers
+
+    @property
+    def stops(self) -> frozenset[int]:
+        """Ids that end an answer."""
+        ends = {self.vocabulary.form.end[0]}
+        ends |= {found for name in ("<eos>", "<|endoftext|>") if (found := self.vocabulary.id(name)) is not None}
+        return frozenset(ends)
+
+
+AutoConfig.register("speechllm", SpeechLLMConfig)
+AutoModel.register(SpeechLLMConfig, SpeechLLM)

@@ -1,0 +1,191 @@
+"""Tasks as data: a YAML file in `tasks/` says what goes in, what comes out, and how to ask for it.
+
+    name: translate
+    description: Translate speech into another language.
+    slots:
+      target: {kind: language, required: true, description: language to translate into}
+    prompt: translate          # prompts/translate.txt, or a .txt file beside the YAML
+    target: translation        # field of a manifest that holds the right answer
+    metrics: [bleu, chrf]
+    max_new_tokens: 256
+    examples:
+      - {target: German}
+
+A task is a pure function of slots and a wording to an instruction; adding one touches no Python.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from speechllm import languages, prompts
+from speechllm.errors import TaskError
+from speechllm.prompts import Wordings, data_folder
+
+__all__ = ["Slot", "Task", "data_folder", "load", "names"]
+
+_KINDS = ("text", "language")
+_FIELDS = {"name", "description", "slots", "prompt", "target", "metrics", "max_new_tokens", "examples"}
+
+
+@dataclass(frozen=True)
+class Slot:
+    """One value that a task takes beside the audio."""
+
+    required: bool = False
+    description: str = ""
+    kind: str = "text"  # "text", or "language": by English name or code, spoken as the name
+    several: bool = False  # a language slot that takes more than one: "German or English"
+
+    def value(self, given: Any) -> str:
+        """The value as the prompt says it. Raises TaskError for an unknown language or an empty text."""
+        if self.kind == "language":
+            many = (
+                given if isinstance(given, Sequence) and not isinstance(given, str) else str(given).split(",")
+            )
+            spoken = [languages.name(str(one)) for one in many]
+            if not spoken or (len(spoken) > 1 and not self.several):
+                raise TaskError(f"one language is wanted, not {given!r}")
+            return " or ".join(spoken)
+        text = str(given).strip()
+        if not text:
+            raise TaskError("an empty text is not a value")
+        return text
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a task takes, asks and is measured by."""
+
+    name: str
+    description: str
+    slots: Mapping[str, Slot]
+    prompt: str  # name in prompts/, or the path of a text file
+    target: str  # field of a manifest row that holds the right answer
+    metrics: tuple[str, ...]
+    max_new_tokens: int = 256
+    examples: tuple[Mapping[str, str], ...] = ()  # slot values to show
+
+    def values(self, slots: Mapping[str, Any]) -> dict[str, str]:
+        """Checked values of the given slots, languages by English name; a slot given as None is left out.
+
+        Raises TaskError that names the missing, unknown or wrong slot.
+        """
+        given = {name: value for name, value in slots.items() if value is not None}
+        unknown = sorted(set(given) - set(self.slots))
+        if unknown:
+            known = ", ".join(self.slots) or "none"
+            raise TaskError(f"task {self.name!r} has no slot {unknown[0]!r} (its slots: {known})")
+        for name, slot in self.slots.items():
+            if slot.required and name not in given:
+                raise TaskError(f"task {self.name!r} needs the slot {name!r}: {slot.description}")
+        values = {}
+        for name, value in given.items():
+            try:
+                values[name] = self.slots[name].value(value)
+            except TaskError as error:
+                raise TaskError(f"slot {name!r} of task {self.name!r}: {error}") from error
+        return values
+
+    def wordings(self, slots: Mapping[str, Any], held_out: bool = False) -> tuple[str, ...]:
+        """The unfilled wordings that say as many of the given slots as any wording of the prompt does."""
+        both: Wordings = prompts.load(self.prompt)
+        given = {name for name, value in slots.items() if value is not None}
+        usable = [(prompts.slots_of(w), w) for w in (both.held_out if held_out else both.train)]
+        usable = [(named, w) for named, w in usable if named <= given]
+        if not usable:
+            kind = "held-out " if held_out else ""
+            raise TaskError(f"prompt {self.prompt!r} has no {kind}wording for the slots {sorted(given)}")
+        most = max(len(named) for named, _ in usable)
+        return tuple(w for named, w in usable if len(named) == most)
+
+    def instruction(
+        self, slots: Mapping[str, Any], wording: int | None = None, held_out: bool = False
+    ) -> str:
+        """The filled instruction: wording number `wording` (None: the first) of those that fit the slots.
+
+        Raises TaskError for wrong slots or a wording that does not exist.
+        """
+        values = self.values(slots)
+        fitting = self.wordings(values, held_out)
+        number = 0 if wording is None else wording
+        if not 0 <= number < len(fitting):
+            raise TaskError(
+                f"task {self.name!r} has wordings 0 to {len(fitting) - 1} for these slots, not {number}"
+            )
+        return prompts.fill(fitting[number], values)
+
+
+def names() -> list[str]:
+    """Names of the tasks that come with the package."""
+    return sorted(path.stem for path in data_folder("tasks").glob("*.yaml"))
+
+
+def load(task: "str | Path | Task") -> Task:
+    """A task by name, or from a YAML file of one's own; a Task is given back as it is.
+
+    Raises TaskError that says what is wrong with it.
+    """
+    return task if isinstance(task, Task) else _load(str(task))
+
+
+@cache
+def _load(name_or_path: str) -> Task:
+    path = Path(name_or_path)
+    if path.suffix not in (".yaml", ".yml"):
+        path = data_folder("tasks") / f"{name_or_path}.yaml"
+        if not path.is_file():
+            raise TaskError(
+                f"no task {name_or_path!r}: use one of {', '.join(names())} or the path of a YAML"
+            )
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise TaskError(f"cannot read the task {path}: {' '.join(str(error).split())}") from error
+    return _task(content, path)
+
+
+def _task(content: Any, path: Path) -> Task:
+    if not isinstance(content, dict):
+        raise TaskError(f"{path}: a task is a mapping with the fields {', '.join(sorted(_FIELDS))}")
+    if unknown := sorted(map(str, set(content) - _FIELDS)):
+        raise TaskError(f"{path}: unknown field {unknown[0]!r} (known: {', '.join(sorted(_FIELDS))})")
+    for field in ("name", "prompt", "target"):
+        if not isinstance(content.get(field), str):
+            raise TaskError(f"{path}: the field {field!r} must be a text")
+    for field, kind in (("slots", dict), ("metrics", list), ("examples", list)):
+        if not isinstance(content.get(field) or kind(), kind):
+            raise TaskError(f"{path}: the field {field!r} must be a {'mapping' if kind is dict else 'list'}")
+    beside = path.parent / content["prompt"]
+    return Task(
+        name=content["name"],
+        description=str(content.get("description", "")).strip(),
+        slots={
+            str(name): _slot(str(name), slot, path) for name, slot in (content.get("slots") or {}).items()
+        },
+        prompt=str(beside) if beside.suffix == ".txt" else content["prompt"],
+        target=content["target"],
+        metrics=tuple(content.get("metrics") or ()),
+        max_new_tokens=_positive(content.get("max_new_tokens", Task.max_new_tokens), path),
+        examples=tuple(content.get("examples") or ()),
+    )
+
+
+def _slot(name: str, content: Any, path: Path) -> Slot:
+    try:
+        slot = Slot(**(content or {}))
+    except TypeError as error:
+        raise TaskError(f"{path}: slot {name!r}: {error}") from error
+    if slot.kind not in _KINDS:
+        raise TaskError(f"{path}: slot {name!r}: kind is one of {', '.join(_KINDS)}, not {slot.kind!r}")
+    return slot
+
+
+def _positive(number: Any, path: Path) -> int:
+    if not isinstance(number, int) or number < 1:
+        raise TaskError(f"{path}: max_new_tokens must be a whole number above 0, not {number!r}")
+    return number

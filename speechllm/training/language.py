@@ -1,0 +1,109 @@
+"""Stage `language`: the LLM learns the tasks by LoRA, mostly from text written as a reader would have read it.
+
+Unpaired text trains every skill, because the bridge speaks in the LLM's own embeddings (DESIGN of this package: the
+LLM reads a reading). Rows of real clips add the residual of their frames. The loss counts answer tokens only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from speechllm.bridge import ReadingBridge
+from speechllm.conversation import Conversation, Filled, fill, render
+from speechllm.language.base import Language
+from speechllm.language.vocabulary import Vocabulary
+from speechllm.training.batching import Buckets, pad
+from speechllm.training.loop import Schedule
+
+
+@dataclass(frozen=True)
+class LanguageOptions:
+    """What the recipe says of this stage."""
+
+    schedule: Schedule
+    base: str = "gemma-3-270m"
+    source: str | None = "packages"  # where the base must come from; None: from anywhere
+    rank: int = 32
+    alpha: int = 64
+    dropout: float = 0.0
+    tokens: int = 4096  # padded tokens of a batch
+    longest: int = 256  # rows with more tokens are left out
+    rows: int = 200_000  # of the mixture
+    spoken: int = 4  # how often the rows of real clips are repeated in the mixture
+    seed: int = 0
+
+
+def write(row: dict, vocabulary: Vocabulary) -> Filled:
+    """Ids of a row {instruction, text, answer}: the conversation that inference builds, its audio place filled."""
+    conversation = Conversation.ask(row["instruction"], row["answer"])
+    return fill(render(conversation, vocabulary.form, vocabulary), [vocabulary.encode(row["text"])])
+
+
+def padded(rows: Sequence[Filled]) -> tuple[Tensor, Tensor]:
+    """ids (B, N), and labels (B, N): the next token where it is the answer's, else -100; filled up on the right."""
+    ids, _ = pad([torch.tensor(row.ids) for row in rows])
+    after, _ = pad([torch.tensor([*row.supervised[1:], False]) for row in rows])
+    return ids, torch.where(after.bool(), ids.roll(-1, 1), -100)
+
+
+def answer_loss(language: Language, embeddings: Tensor, labels: Tensor) -> tuple[Tensor, dict[str, float]]:
+    """Mean cross-entropy of the labelled tokens; those outside the output rows in use are not counted.
+
+    Args:
+        embeddings: (B, N, H), rows filled up on the right: a causal model's labelled positions never see the padding.
+        labels: (B, N) of `padded`.
+    """
+    hidden = language(embeddings)
+    kept = labels != -100
+    targets = language.columns(labels[kept])
+    loss = F.cross_entropy(language.scores(hidden[kept]).float(), targets, ignore_index=-1)
+    return loss, {"tokens": float(kept.sum())}
+
+
+class Adapted(nn.Module):
+    """What learns in this stage: the LLM's adapters and the bridge's residual."""
+
+    def __init__(self, language: Language, bridge: ReadingBridge) -> None:
+        super().__init__()
+        self.language, self.bridge = language, bridge
+
+
+class LanguageObjective:
+    """Cross-entropy of the answers over the output rows in use.
+
+    Args:
+        rows: written rows; `pooled(i)` gives the (N, D) frames under row i's reading, or None for text alone.
+    """
+
+    def __init__(self, module: Adapted, rows: Sequence[Filled], pooled: Callable[[int], Tensor | None],
+                 options: LanguageOptions) -> None:
+        self.module: nn.Module = module
+        self.rows, self.pooled = rows, pooled
+        self.buckets = Buckets([len(row.ids) for row in rows], options.tokens, options.seed)
+
+    def batch(self, number: int) -> tuple[Tensor, Tensor, list[tuple[int, int, Tensor]]]:
+        """ids (B, N), labels (B, N) of the next token or -100, and the frames: row, first position, (n, D)."""
+        chosen = self.buckets[number]
+        rows = [self.rows[i] for i in chosen]
+        ids, labels = padded(rows)
+        frames = [(place, row.places[0][1], found) for place, (i, row) in enumerate(zip(chosen, rows))
+                  if (found := self.pooled(i)) is not None]
+        return ids, labels, frames
+
+    def loss(self, module: nn.Module, batch: tuple) -> tuple[Tensor, dict[str, float]]:
+        """`answer_loss`, the residual of the frames added where there are any."""
+        ids, labels, frames = batch
+        language, bridge = module.language, module.bridge
+        ids, labels = ids.to(language.device), labels.to(language.device)
+        embeddings = language.embed(ids)
+        if frames:
+            embeddings = embeddings.clone()
+        for row, start, pooled in frames:
+            end = start + len(pooled)
+            embeddings[row, start:end] = bridge(embeddings[row, start:end].clone(), pooled.to(language.device))
+        return answer_loss(language, embeddings, labels)

@@ -1,0 +1,177 @@
+"""The whole training step on one screen: one explicit loop on accelerate for every stage of a recipe.
+
+A stage gives an objective: a module whose trainable parameters learn, batches that can be asked for by number
+(so that resuming at step n costs nothing), and a loss.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from speechllm.errors import TrainingError
+from speechllm.precision import fast_dtype
+from speechllm.training import checkpoint
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How long and how fast a stage learns."""
+
+    steps: int  # optimizer steps
+    lr: float = 5e-4  # peak learning rate, reached after `warmup` steps, then down to a tenth of it by a cosine
+    warmup: int = 50  # steps
+    weight_decay: float = 0.01
+    clip: float = 1.0  # largest norm of the gradient
+    save_every: int = 200  # steps between checkpoints
+    log_every: int = 20  # steps between lines of log.jsonl
+    seed: int = 0
+
+    def rate(self, step: int) -> float:
+        """Share of the peak learning rate at `step`."""
+        if step < self.warmup:
+            return (step + 1) / self.warmup
+        done = (step - self.warmup) / max(1, self.steps - self.warmup)
+        return 0.1 + 0.45 * (1 + math.cos(math.pi * min(1.0, done)))
+
+
+class Objective(Protocol):
+    """What a stage of a recipe gives to the loop."""
+
+    module: nn.Module
+
+    def batch(self, number: int) -> Any:
+        """The batch with this number; the same for the same number and seed, whatever was asked before."""
+        ...
+
+    def loss(self, module: nn.Module, batch: Any) -> tuple[Tensor, dict[str, float]]:
+        """The loss of a batch and named figures to log."""
+        ...
+
+
+def fit(objective: Objective, schedule: Schedule, folder: Path, accelerator: Accelerator | None = None) -> nn.Module:
+    """Train `objective.module` in place, from the newest checkpoint in `folder` if there is one.
+
+    Raises:
+        TrainingError: the loss is not finite for several steps running.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    accelerator = accelerator or make_accelerator()
+    trained = [p for p in objective.module.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=schedule.lr, weight_decay=schedule.weight_decay, betas=(0.9, 0.98))
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, schedule.rate)
+    found = checkpoint.newest(folder)
+    start = 0
+    if found is not None:
+        start, state = found
+        load_trained(objective.module, state["module"])
+        optimizer.load_state_dict(state["optimizer"])
+        scheduler.load_state_dict(state["scheduler"])
+    module, optimizer = accelerator.prepare(objective.module, optimizer)
+    module.train()
+    torch.manual_seed(schedule.seed + start)
+    log = Log(folder / "log.jsonl", schedule, accelerator.is_main_process)
+    for step, batch in _batches(objective, start, schedule.steps, accelerator):
+        with accelerator.autocast():
+            loss, figures = objective.loss(module, batch)
+        accelerator.backward(loss)
+        norm = accelerator.clip_grad_norm_(trained, schedule.clip)
+        optimizer.step()
+        scheduler.step()
+        optimizer.zero_grad(set_to_none=True)
+        log.add(step, float(loss.detach()), float(norm), figures, scheduler.get_last_lr()[0])
+        done = step + 1
+        if accelerator.is_main_process and (done % schedule.save_every == 0 or done == schedule.steps):
+            plain = accelerator.unwrap_model(module)
+            checkpoint.save(folder, done, {"module": trained_state(plain), "optimizer": optimizer.state_dict(),
+                                           "scheduler": scheduler.state_dict()})
+    return objective.module.eval()
+
+
+def make_accelerator() -> Accelerator:
+    """accelerate, in bf16 where the device multiplies it fast."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    mixed = "bf16" if fast_dtype(device) is torch.bfloat16 else "no"
+    return Accelerator(mixed_precision=mixed, cpu=device == "cpu")
+
+
+def trained_state(module: nn.Module) -> dict[str, Tensor]:
+    """The tensors that learn, by name."""
+    return {name: p.detach().cpu().clone() for name, p in module.named_parameters() if p.requires_grad}
+
+
+def load_trained(module: nn.Module, tensors: dict[str, Tensor]) -> None:
+    """Put back what `trained_state` took; every trained tensor must be there.
+
+    Raises:
+        TrainingError: the checkpoint is of another architecture.
+    """
+    mine = {name: p for name, p in module.named_parameters() if p.requires_grad}
+    if mine.keys() != tensors.keys():
+        odd = sorted(mine.keys() ^ tensors.keys())[0]
+        raise TrainingError(f"the checkpoint does not fit this recipe: {odd} is on one side only; use a new run folder")
+    for name, parameter in mine.items():
+        parameter.data.copy_(tensors[name])
+
+
+def _batches(objective: Objective, start: int, steps: int, accelerator: Accelerator) -> Iterator[tuple[int, Any]]:
+    """Batches of this process, the next one prepared on a thread while one is used."""
+    world, rank = accelerator.num_processes, accelerator.process_index
+    with ThreadPoolExecutor(1) as pool:
+        ahead = [pool.submit(objective.batch, step * world + rank) for step in range(start, min(start + 2, steps))]
+        for step in range(start, steps):
+            batch = ahead.pop(0).result()
+            if step + 2 < steps:
+                ahead.append(pool.submit(objective.batch, (step + 2) * world + rank))
+            yield step, batch
+
+
+class Log:
+    """Means over `log_every` steps, to `log.jsonl` and to the terminal.
+
+    Raises:
+        TrainingError: five losses running were not finite.
+    """
+
+    def __init__(self, path: Path, schedule: Schedule, is_main: bool) -> None:
+        self.path, self.schedule, self.is_main = path, schedule, is_main
+        self.rows: list[dict[str, float]] = []
+        self.bad = 0
+        self.began = time.perf_counter()
+
+    def add(self, step: int, loss: float, norm: float, figures: dict[str, float], lr: float) -> None:
+        """Take the figures of one step."""
+        self.bad = 0 if math.isfinite(loss) else self.bad + 1
+        if self.bad >= 5:
+            raise TrainingError(f"the loss is not finite since step {step - 4}; lower `lr` in the recipe")
+        self.rows.append({"loss": loss, "norm": norm, **figures})
+        done = step + 1
+        if done % self.schedule.log_every and done != self.schedule.steps:
+            return
+        names = {name for row in self.rows for name in row}
+        means = {name: _mean([row[name] for row in self.rows if name in row]) for name in sorted(names)}
+        seconds = time.perf_counter() - self.began
+        line = {"step": done, **{k: round(v, 4) for k, v in means.items()}, "lr": lr,
+                "seconds_a_step": round(seconds / len(self.rows), 3)}
+        self.rows, self.began = [], time.perf_counter()
+        if self.is_main:
+            with open(self.path, "a") as file:
+                file.write(json.dumps(line) + "\n")
+            left = seconds / max(1, self.schedule.log_every) * (self.schedule.steps - done) / 60
+            print(f"{self.path.parent.name} {done}/{self.schedule.steps} " +
+                  " ".join(f"{k} {v:.4g}" for k, v in line.items() if k not in {"step"}) + f" | {left:.0f} min left",
+                  flush=True)
+
+
+def _mean(values: list[float]) -> float:
+    return sum(values) / len(values)

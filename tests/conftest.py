@@ -1,0 +1,19 @@
+"""Fixtures shared by all tests."""
+
+import pytest
+import torch
+
+from speechllm.model import SpeechLLM
+from speechllm.testing import tiny_model
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """Small tensors gain nothing from threads, and sums come out alike everywhere."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> SpeechLLM:
+    """A whole model of random weights; tests must not change it."""
+    return tiny_model(tmp_path_factory.mktemp("tiny"))
