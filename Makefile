@@ -4,8 +4,9 @@
 #   make demo ARGS=--no-serve  answer them and stop
 #   make test                  run the tests
 #
-# A loose range can pull gigabytes of CUDA onto a machine without a GPU: torch comes by this pin, from the index that pip
-# is set up for. With a GPU: make setup TORCH="torch==2.13.0 --index-url URL"
+# torch comes by a pin, from wherever pip is set up to look: a loose range can pull another version with gigabytes of CUDA.
+# Where that brings CUDA even so, the smaller CPU build, or another CUDA, is chosen with pip's own options:
+#   make clean setup TORCH="torch==2.13.0 --index-url INDEX_OF_CPU_BUILDS"
 TORCH ?= torch==2.13.0
 PYTHON ?= python3
 ARGS ?=

@@ -70,13 +70,15 @@ def draw(clip: Clip, words: Sequence[Word], title: str, path: Path) -> None:
     extent = (0.0, clip.seconds, 0.0, 80.0)
     axes.imshow(log_mel(clip).T.numpy(), origin="lower", aspect="auto", extent=extent, cmap="magma")
     for number, word in enumerate(words):
-        axes.axvspan(word.start, word.end, color="white", alpha=0.16 if number % 2 else 0.3, linewidth=0)
+        axes.axvspan(word.start, word.end, color="white", alpha=0.08 if number % 2 else 0.18, linewidth=0)
+        axes.axvline(word.start, color="white", linewidth=0.8)
+        axes.axvline(word.end, color="white", linewidth=0.8, linestyle=":")
         axes.text(
             (word.start + word.end) / 2, 82 + 5 * (number % 3), word.text,
-            ha="center", va="bottom", fontsize=9, clip_on=False,
+            ha="center", va="bottom", fontsize=9, clip_on=False, parse_math=False,
         )  # fmt: skip
     axes.set(xlabel="seconds", ylabel="mel band", xlim=(0.0, clip.seconds))
-    axes.set_title(title, pad=44, fontsize=10)
+    axes.set_title(title, pad=44, fontsize=10, parse_math=False)
     figure.tight_layout()
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path)

@@ -29,6 +29,4 @@ class DemoClip:
 def clips() -> list[DemoClip]:
     """The bundled recordings in the order in which the demo asks them; clips/README.md has their sources."""
     rows = [json.loads(line) for line in (CLIPS / "manifest.jsonl").read_text("utf-8").splitlines()]
-    return [
-        DemoClip(CLIPS / row["audio"], row["text"], row["lang"], row["task"], row["slots"]) for row in rows
-    ]
+    return [DemoClip(CLIPS / row["audio"], row["text"], row["lang"], row["task"], row["slots"]) for row in rows]

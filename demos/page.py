@@ -129,8 +129,7 @@ def words_html(words: Sequence[Word]) -> str:
         title = f"{word.start:.2f} to {word.end:.2f} s, sure to {word.confidence:.0%}"
         said, opacity = html.escape(word.text), f"{0.5 + 0.5 * word.confidence:.2f}"
         spans.append(
-            f'<span class="word" style="opacity:{opacity}" title="{title}">'
-            f"{said}<small>{word.start:.2f}</small></span>"
+            f'<span class="word" style="opacity:{opacity}" title="{title}">{said}<small>{word.start:.2f}</small></span>'
         )
     return "\n".join(spans)
 
@@ -179,9 +178,7 @@ def build(opening: Opening) -> gr.Blocks:
         state = gr.Markdown(OPENING, visible=not opening.is_done)
         with gr.Row():
             with gr.Column(min_width=320):
-                audio = gr.Audio(
-                    sources=["upload", "microphone"], type="filepath", label="Recording", buttons=[]
-                )
+                audio = gr.Audio(sources=["upload", "microphone"], type="filepath", label="Recording", buttons=[])
                 task = gr.Radio([(_title(name), name) for name in known], value=start, label="Task")
                 about = gr.Markdown(known[start].description)
                 groups, fields = _slot_fields(known, start)
@@ -245,9 +242,7 @@ def _title(name: str) -> str:
     return name[:1].upper() + name[1:].replace("_", " ")
 
 
-def _slot_fields(
-    known: dict[str, Task], start: str
-) -> tuple[dict[str, gr.Column], dict[tuple[str, str], Any]]:
+def _slot_fields(known: dict[str, Task], start: str) -> tuple[dict[str, gr.Column], dict[tuple[str, str], Any]]:
     """A column for each task with a field for each of its slots; only the chosen task's column is seen."""
     groups, fields = {}, {}
     for name, task in known.items():
@@ -306,9 +301,7 @@ class OwnAddressOnly:
         await self.app(scope, receive, with_policy)
 
 
-def launch(
-    load: Callable[[], Assistant], host: str = "127.0.0.1", port: int | None = None
-) -> tuple[gr.Blocks, str]:
+def launch(load: Callable[[], Assistant], host: str = "127.0.0.1", port: int | None = None) -> tuple[gr.Blocks, str]:
     """Serve the page in the background; gives it (`.close()` ends it) and its address.
 
     Raises SpeechLLMError when the port is taken or the host is not this machine's.
@@ -337,9 +330,7 @@ def serve(load: Callable[[], Assistant], host: str = "127.0.0.1", port: int | No
     page, address = launch(load, host, port)
     print(f"\nThe page is at {address}   (Ctrl+C ends it)", flush=True)
     if host not in LOCAL:
-        print(
-            "Other machines reach it too; browsers lend the microphone to https addresses only.", flush=True
-        )
+        print("Other machines reach it too; browsers lend the microphone to https addresses only.", flush=True)
     try:
         threading.Event().wait()
     except KeyboardInterrupt:  # how a page that is served ends

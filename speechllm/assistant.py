@@ -1,7 +1,7 @@
 """The one object people meet: give it a task and a recording, get an answer.
 
-    from speechllm import Assistant
-    print(Assistant("pocket").run("transcribe", audio="talk.ogg").text)
+from speechllm import Assistant
+print(Assistant("pocket").run("transcribe", audio="talk.ogg").text)
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from speechllm.audio.decode import AudioLimits, stream
 from speechllm.audio.segments import SpeechDetector, cut_at_pauses
 from speechllm.conversation import Conversation
 from speechllm.errors import TaskError
-from speechllm.reading import Reading, Word
+from speechllm.reading import Word
 
 LONGEST_SECONDS = 28.0  # read in one go; Whisper places 30, the tail of silence included
 LONGEST_POSITIONS = 2048  # of the LLM: longer readings are refused where they cannot be cut
@@ -214,8 +214,10 @@ class Assistant:
             yield clock.answer(request, "", parts, "no speech")
             return
         if len(heard.ids) > LONGEST_POSITIONS:
-            raise TaskError(f"task {request.task.name!r} reads at most {LONGEST_POSITIONS} word pieces at once, this recording "
-                            f"has {len(heard.ids)}; give a shorter stretch of it")
+            raise TaskError(
+                f"task {request.task.name!r} reads at most {LONGEST_POSITIONS} word pieces at once, this recording "
+                f"has {len(heard.ids)}; give a shorter stretch of it"
+            )
         is_copy = request.task.name == "transcribe"
         limit = request.limit or (2 * len(heard.ids) + 16 if is_copy else request.task.max_new_tokens)
         draft = [*heard.ids, self.model.vocabulary.form.end[0]] if is_copy and request.draft else []
@@ -247,13 +249,24 @@ class _Clock:
         """A context that adds its seconds to `name`."""
         return _Span(self.spent, name)
 
-    def answer(self, request: _Request, text: str, heard: Sequence[Any], finish: str, seconds: float | None = None) -> Answer:
+    def answer(
+        self, request: _Request, text: str, heard: Sequence[Any], finish: str, seconds: float | None = None
+    ) -> Answer:
         """An answer with the times so far."""
         words = tuple(word for each in heard for word in each.reading.words)
         language = next((each.reading.language for each in heard if each.reading.language), None)
         reading = " ".join(each.reading.text for each in heard if each.reading.text)
-        return Answer(text, request.task.name, request.instruction, words, language, reading, finish, self.timings(),
-                      self.seconds if not seconds else seconds)
+        return Answer(
+            text,
+            request.task.name,
+            request.instruction,
+            words,
+            language,
+            reading,
+            finish,
+            self.timings(),
+            seconds if seconds else self.seconds,
+        )
 
     def timings(self) -> dict[str, float]:
         """Seconds by name, and in all."""
@@ -298,8 +311,16 @@ def _request(name: str, options: dict[str, Any]) -> _Request:
         TaskError: unknown task, slot, wording or reader.
     """
     task = tasks.load(name)
-    own = {key: options.pop(key, default) for key, default in
-           (("wording", None), ("held_out", False), ("reader", "attention"), ("max_new_tokens", None), ("draft", True))}
+    own = {
+        key: options.pop(key, default)
+        for key, default in (
+            ("wording", None),
+            ("held_out", False),
+            ("reader", "attention"),
+            ("max_new_tokens", None),
+            ("draft", True),
+        )
+    }
     if own["reader"] not in ("attention", "ctc"):
         raise TaskError(f"reader is 'attention' or 'ctc', not {own['reader']!r}")
     if own["reader"] == "ctc" and task.name != "transcribe":

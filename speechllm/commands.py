@@ -302,9 +302,7 @@ def evaluate(options: argparse.Namespace) -> int:
     except TaskError as error:
         raise UsageError(str(error)) from error
     if not rows:
-        raise DataError(
-            f"{options.data}: no such row with a {task.target!r}; see --split, --lang and --limit"
-        )
+        raise DataError(f"{options.data}: no such row with a {task.target!r}; see --split, --lang and --limit")
     assistant = _assistant(options)
 
     def run(_: Task, audio: Path, **slots: Any) -> Answer:

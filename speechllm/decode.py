@@ -98,7 +98,11 @@ def _rest(draft: list[int], agreed: int, token: int) -> list[int]:
 
 
 def _many(
-    language: Language, prompts: Sequence[Tensor], stops: frozenset[int], limits: Sequence[int], padding: str,
+    language: Language,
+    prompts: Sequence[Tensor],
+    stops: frozenset[int],
+    limits: Sequence[int],
+    padding: str,
     effort: Effort,
 ) -> Iterator[tuple[int, int]]:
     from transformers import DynamicCache

@@ -67,8 +67,15 @@ class Ear:
     a clip says then never depends on its neighbours, bit for bit.
     """
 
-    def __init__(self, whisper: WhisperModel, first_pass: FirstPass, spelling: Spelling, vocabulary: Vocabulary,
-                 tail_seconds: float, characters: Characters = ALPHABET) -> None:
+    def __init__(
+        self,
+        whisper: WhisperModel,
+        first_pass: FirstPass,
+        spelling: Spelling,
+        vocabulary: Vocabulary,
+        tail_seconds: float,
+        characters: Characters = ALPHABET,
+    ) -> None:
         self.whisper, self.first_pass = whisper, first_pass
         self.spelling, self.vocabulary = spelling, vocabulary
         self.reader = AttentionReader(whisper.decoder, spelling)
@@ -109,5 +116,7 @@ class Ear:
     def _words(self, text: str, log_probs: Tensor, clip: Clip) -> tuple[Word, ...]:
         """Times, none beyond the clip: the tail of silence is not part of it."""
         words = word_times(text, log_probs[0], self.first_pass.conformer.frame_rate, self.characters)
-        return tuple(Word(word.text, min(word.start, clip.seconds), min(word.end, clip.seconds), word.confidence)
-                     for word in words)
+        return tuple(
+            Word(word.text, min(word.start, clip.seconds), min(word.end, clip.seconds), word.confidence)
+            for word in words
+        )

@@ -109,13 +109,14 @@ class SpeechLLM(PreTrainedModel):
     base_model_prefix = ""
     bridge: nn.Module
 
-    def __init__(self, config: SpeechLLMConfig, parts: Parts, ear: Any, language: Language,
-                 vocabulary: Vocabulary) -> None:
+    def __init__(
+        self, config: SpeechLLMConfig, parts: Parts, ear: Any, language: Language, vocabulary: Vocabulary
+    ) -> None:
         """`parts` are the ear's modules and its bridge, by name; `ear.hear(clip, languages)` uses them."""
         super().__init__(config)
+        self.language, self.vocabulary, self.ear = language, vocabulary, ear
         for name, part in parts.items():
             self.add_module(name, part)
-        self.language, self.vocabulary, self.ear = language, vocabulary, ear
         self.register_buffer("output_rows", torch.zeros(config.output_rows, dtype=torch.int32), persistent=False)
         if config.language_rank:
             language.add_lora(config.language_rank, config.language_alpha)
@@ -135,8 +136,15 @@ class SpeechLLM(PreTrainedModel):
         return cls(config, parts, ear, language, vocabulary).eval()
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path, *, dtype: torch.dtype | None = None, device: str = "cpu",  # type: ignore[override]
-                        merge: bool = False, **_: Any) -> SpeechLLM:
+    def from_pretrained(
+        cls,
+        folder: str | Path,
+        *,
+        dtype: torch.dtype | None = None,
+        device: str = "cpu",  # type: ignore[override]
+        merge: bool = False,
+        **_: Any,
+    ) -> SpeechLLM:
         """Load a folder, a name or a hub id.
 
         Args:
@@ -167,7 +175,9 @@ class SpeechLLM(PreTrainedModel):
         folder.mkdir(parents=True, exist_ok=True)
         self.config.output_rows = len(self.output_rows)
         self.config.save_pretrained(folder)
-        tensors = {name: tensor.detach().cpu().to(torch.float16).contiguous() for name, tensor in self._trained().items()}
+        tensors = {
+            name: tensor.detach().cpu().to(torch.float16).contiguous() for name, tensor in self._trained().items()
+        }
         if len(self.output_rows):
             tensors["output_rows"] = self.output_rows.cpu().to(torch.int32)
         save_file(tensors, folder / TENSORS)
@@ -181,7 +191,9 @@ class SpeechLLM(PreTrainedModel):
         for name, parameter in self._trained().items():
             found = tensors.get(name)
             if found is None or found.shape != parameter.shape:
-                raise WeightsError(f"the model's tensor {name} is missing or of another shape; is its config.json its own?")
+                raise WeightsError(
+                    f"the model's tensor {name} is missing or of another shape; is its config.json its own?"
+                )
             parameter.data.copy_(found)
         if "output_rows" in tensors:
             self.use_rows(tensors["output_rows"])
@@ -212,8 +224,14 @@ class SpeechLLM(PreTrainedModel):
             return self.language.model(input_ids=input_ids, attention_mask=attention_mask).logits
 
     @torch.inference_mode()
-    def answer(self, conversation: Conversation, heard: Sequence[Heard], limit: int, draft: Sequence[int] = (),
-               effort: Effort | None = None) -> Iterator[int]:
+    def answer(
+        self,
+        conversation: Conversation,
+        heard: Sequence[Heard],
+        limit: int,
+        draft: Sequence[int] = (),
+        effort: Effort | None = None,
+    ) -> Iterator[int]:
         """Token ids of the greedy answer, as they come."""
         prompt = self.embed(self.fill(conversation, heard), heard)
         for _, token in decode(self.language, [prompt], self.stops, [limit], draft, effort=effort):
@@ -221,7 +239,10 @@ class SpeechLLM(PreTrainedModel):
 
     @torch.inference_mode()
     def generate(  # type: ignore[override]
-        self, conversations: Sequence[Conversation], heard: Sequence[Sequence[Heard]], max_new_tokens: int = 256,
+        self,
+        conversations: Sequence[Conversation],
+        heard: Sequence[Sequence[Heard]],
+        max_new_tokens: int = 256,
         padding: str = "left",
     ) -> list[list[int]]:
         """Greedy answers of several conversations in one padded batch; ids without the end."""

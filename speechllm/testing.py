@@ -18,13 +18,27 @@ from speechllm.language.vocabulary import Vocabulary
 from speechllm.model import SpeechLLM, SpeechLLMConfig
 from speechllm.readers.attention import Spelling, WhisperConfig, WhisperModel
 
-TINY_WHISPER = WhisperConfig(size=32, heads=2, encoder_layers=2, decoder_layers=2, feed_forward=64, vocabulary=0,
-                             encoder_positions=1500, decoder_positions=64)
+TINY_WHISPER = WhisperConfig(
+    size=32,
+    heads=2,
+    encoder_layers=2,
+    decoder_layers=2,
+    feed_forward=64,
+    vocabulary=0,
+    encoder_positions=1500,
+    decoder_positions=64,
+)
 CONTROL = {
     "gemma": ["<pad>", "<eos>", "<bos>", "<start_of_turn>", "<end_of_turn>"],
     "chatml": ["<|endoftext|>", "<|im_start|>", "<|im_end|>"],
-    "whisper": ["<|endoftext|>", "<|startoftranscript|>", *(f"<|{code}|>" for code in LANGUAGES), "<|translate|>",
-                "<|transcribe|>", "<|notimestamps|>"],
+    "whisper": [
+        "<|endoftext|>",
+        "<|startoftranscript|>",
+        *(f"<|{code}|>" for code in LANGUAGES),
+        "<|translate|>",
+        "<|transcribe|>",
+        "<|notimestamps|>",
+    ],
 }
 
 
@@ -61,8 +75,17 @@ def tiny_language(folder: Path, family: str = "gemma", seed: int = 0) -> Path:
 
     write_tokenizer(folder, family)
     size = Vocabulary(folder).tokenizer.get_vocab_size()
-    common = dict(vocab_size=size, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2,
-                  num_key_value_heads=1, max_position_embeddings=512, tie_word_embeddings=False, initializer_range=0.3)
+    common = dict(
+        vocab_size=size,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        max_position_embeddings=512,
+        tie_word_embeddings=False,
+        initializer_range=0.3,
+    )
     torch.manual_seed(seed)
     if family == "gemma":
         model = Gemma3ForCausalLM(Gemma3TextConfig(**common, head_dim=16, sliding_window=64))
@@ -85,10 +108,21 @@ def tiny_whisper(folder: Path, seed: int = 0) -> Path:
     model = WhisperModel(config)
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.2)
-    save_file({f"model.{name}": tensor.contiguous() for name, tensor in model.state_dict().items()}, folder / "model.safetensors")
-    names = {"mels": "num_mel_bins", "size": "d_model", "heads": "encoder_attention_heads", "encoder_layers": "encoder_layers",
-             "decoder_layers": "decoder_layers", "feed_forward": "encoder_ffn_dim", "vocabulary": "vocab_size",
-             "encoder_positions": "max_source_positions", "decoder_positions": "max_target_positions"}
+    save_file(
+        {f"model.{name}": tensor.contiguous() for name, tensor in model.state_dict().items()},
+        folder / "model.safetensors",
+    )
+    names = {
+        "mels": "num_mel_bins",
+        "size": "d_model",
+        "heads": "encoder_attention_heads",
+        "encoder_layers": "encoder_layers",
+        "decoder_layers": "decoder_layers",
+        "feed_forward": "encoder_ffn_dim",
+        "vocabulary": "vocab_size",
+        "encoder_positions": "max_source_positions",
+        "decoder_positions": "max_target_positions",
+    }
     (folder / "config.json").write_text(json.dumps({names[key]: value for key, value in vars(config).items()}))
     return folder
 
@@ -97,8 +131,21 @@ def tiny_model(folder: Path, family: str = "gemma") -> SpeechLLM:
     """A whole model of random weights whose adapters and residual are random too, so that each part matters."""
     reader, base = tiny_whisper(folder / "whisper"), tiny_language(folder / family, family)
     config = SpeechLLMConfig(
-        reader_base=str(reader), language_base=str(base), reader_rank=2, reader_alpha=2, language_rank=2, language_alpha=2,
-        first_pass={"input_size": 32, "size": 16, "layers": 1, "heads": 2, "feed_forward": 32, "kernel": 5, "dropout": 0.0},
+        reader_base=str(reader),
+        language_base=str(base),
+        reader_rank=2,
+        reader_alpha=2,
+        language_rank=2,
+        language_alpha=2,
+        first_pass={
+            "input_size": 32,
+            "size": 16,
+            "layers": 1,
+            "heads": 2,
+            "feed_forward": 32,
+            "kernel": 5,
+            "dropout": 0.0,
+        },
     )
     model = SpeechLLM.on_bases(config)
     torch.manual_seed(1)
@@ -112,4 +159,13 @@ def tiny_spelling(folder: Path) -> Spelling:
     return Spelling(folder)
 
 
-__all__ = ["Language", "babble", "tiny_language", "tiny_model", "tiny_spelling", "tiny_whisper", "tone", "write_tokenizer"]
+__all__ = [
+    "Language",
+    "babble",
+    "tiny_language",
+    "tiny_model",
+    "tiny_spelling",
+    "tiny_whisper",
+    "tone",
+    "write_tokenizer",
+]

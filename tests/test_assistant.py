@@ -27,17 +27,20 @@ def spoken() -> Clip:
     return load(sorted(CLIPS.glob("*.ogg"))[0])
 
 
-@pytest.mark.parametrize(("options", "message"), [
-    ({"task": "sing"}, "no task 'sing'"),
-    ({"task": "translate"}, "needs the slot 'target'"),
-    ({"task": "translate", "target": "Klingon"}, "Klingon"),
-    ({"task": "transcribe", "colour": "red"}, "no slot 'colour'"),
-    ({"task": "transcribe", "wording": 999}, "wording"),
-    ({"task": "transcribe", "reader": "palm"}, "'attention' or 'ctc'"),
-    ({"task": "answer", "reader": "ctc"}, "first pass"),
-    ({"task": "transcribe", "max_new_tokens": 0}, "at least 1"),
-    ({"task": "transcribe", "reading": "both"}, "not both"),
-])
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"task": "sing"}, "no task 'sing'"),
+        ({"task": "translate"}, "needs the slot 'target'"),
+        ({"task": "translate", "target": "Klingon"}, "Klingon"),
+        ({"task": "transcribe", "colour": "red"}, "no slot 'colour'"),
+        ({"task": "transcribe", "wording": 999}, "wording"),
+        ({"task": "transcribe", "reader": "palm"}, "'attention' or 'ctc'"),
+        ({"task": "answer", "reader": "ctc"}, "first pass"),
+        ({"task": "transcribe", "max_new_tokens": 0}, "at least 1"),
+        ({"task": "transcribe", "reading": "both"}, "not both"),
+    ],
+)
 def test_a_wrong_request_is_refused_before_any_work(assistant: Assistant, options: dict, message: str) -> None:
     task = options.pop("task")
     with pytest.raises(TaskError, match=message):
@@ -54,8 +57,11 @@ def test_a_missing_file_is_an_audio_error(assistant: Assistant) -> None:
         assistant.run("transcribe", audio="nowhere.wav")
 
 
-@pytest.mark.parametrize("samples", [np.zeros(48_000, np.float32), np.zeros(1, np.float32),
-                                     np.full(32_000, 0.25, np.float32)], ids=["silence", "one sample", "constant"])
+@pytest.mark.parametrize(
+    "samples",
+    [np.zeros(48_000, np.float32), np.zeros(1, np.float32), np.full(32_000, 0.25, np.float32)],
+    ids=["silence", "one sample", "constant"],
+)
 def test_without_speech_nothing_is_said(assistant: Assistant, samples: np.ndarray) -> None:
     answer = assistant.run("ask", audio=(samples, 16_000), question="What is said?")
     assert (answer.text, answer.finish, answer.words) == ("", "no speech", ())
@@ -64,7 +70,11 @@ def test_without_speech_nothing_is_said(assistant: Assistant, samples: np.ndarra
 def test_streamed_pieces_are_the_answer(assistant: Assistant, spoken: Clip) -> None:
     stream = assistant.stream("transcribe", audio=spoken, max_new_tokens=20)
     pieces = list(stream)
-    assert "".join(pieces).strip() == stream.answer.text == assistant.run("transcribe", audio=spoken, max_new_tokens=20).text
+    assert (
+        "".join(pieces).strip()
+        == stream.answer.text
+        == assistant.run("transcribe", audio=spoken, max_new_tokens=20).text
+    )
 
 
 def test_a_batch_gives_the_single_answers(assistant: Assistant, spoken: Clip) -> None:
@@ -92,7 +102,9 @@ def test_a_long_recording_is_read_in_stretches_with_progress(assistant: Assistan
     one = np.concatenate([spoken.samples, pause])
     samples = np.tile(one, int(40 * 16_000 / len(one)) + 1)
     seen: list[float] = []
-    answer = assistant.run("transcribe", audio=(samples, 16_000), max_new_tokens=4, progress=lambda done, _: seen.append(done))
+    answer = assistant.run(
+        "transcribe", audio=(samples, 16_000), max_new_tokens=4, progress=lambda done, _: seen.append(done)
+    )
     assert len(seen) >= 2
     assert seen == sorted(seen)
     assert answer.seconds == pytest.approx(len(samples) / 16_000, abs=0.1)

@@ -15,12 +15,10 @@ import pytest
 
 import speechllm.assistant
 from demos import CLIPS, clips
-from speechllm import commands, tasks
 from speechllm.assistant import Answer, Stream
 from speechllm.audio.decode import load
 from speechllm.cli import main
 from speechllm.errors import AudioError
-from speechllm.evaluation.metrics import METRICS
 from speechllm.reading import Word
 
 ROOT = Path(__file__).parents[1]
@@ -46,9 +44,7 @@ class FakeAssistant:
         given = " ".join(f"{name}={value}" for name, value in options.items() if value is not None)
         words = (Word("Simkins", 0.123456, 0.5, 0.9), Word("café", 0.5, 0.75, 0.8))
         text = f"{task} {seconds:.1f} {given}"
-        return Answer(
-            text, task, "the prompt", words, "en", "the reading", "stop", {"total": 0.123456}, seconds
-        )
+        return Answer(text, task, "the prompt", words, "en", "the reading", "stop", {"total": 0.123456}, seconds)
 
     def stream(self, task: str, audio: Any = None, **options: Any) -> Stream:
         answer = self.run(task, audio, **options)
@@ -65,9 +61,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> type[FakeAssistant]:
 def process(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
     """The command line in a process of its own."""
     command = [sys.executable, "-m", "speechllm.cli", *arguments]
-    return subprocess.run(
-        command, cwd=ROOT, text=True, capture_output=True, timeout=600, check=False, **options
-    )
+    return subprocess.run(command, cwd=ROOT, text=True, capture_output=True, timeout=600, check=False, **options)
 
 
 # Help and usage
@@ -155,9 +149,7 @@ def test_global_options_before_and_after_the_command(order: list[str], fake: typ
     assert fake.made[0].model == "mine"
 
 
-def test_a_value_may_hold_an_equals_sign(
-    fake: type[FakeAssistant], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_value_may_hold_an_equals_sign(fake: type[FakeAssistant], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", "follow", CLIP, "--set", "instruction=Write a = b."]) == 0
     assert "instruction=Write a = b. " in capsys.readouterr().out
 
@@ -222,9 +214,7 @@ def test_interrupted_is_quiet(fake: type[FakeAssistant], capsys: pytest.CaptureF
     assert capsys.readouterr().err == ""
 
 
-def test_json_is_one_object_a_recording(
-    fake: type[FakeAssistant], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_json_is_one_object_a_recording(fake: type[FakeAssistant], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", "transcribe", CLIP, OTHER, "--json"]) == 0
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [row["audio"] for row in rows] == [CLIP, OTHER]
@@ -270,136 +260,20 @@ def test_a_dash_reads_standard_input(
     assert main(["run", "transcribe", "-"]) == 2
 
 
-def test_the_longest_recording_is_a_setting(
-    fake: type[FakeAssistant], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_longest_recording_is_a_setting(fake: type[FakeAssistant], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", "transcribe", CLIP, "--max-seconds", "1"]) == 1
     assert not fake.made
     assert main(["run", "transcribe", CLIP, "--max-seconds", "7200"]) == 0
     assert fake.made[0].limits.seconds == 7200
 
 
-def test_a_task_of_ones_own(
-    fake: type[FakeAssistant], capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
+def test_a_task_of_ones_own(fake: type[FakeAssistant], capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("Say {what}.")
     yaml = tmp_path / "mine.yaml"
     yaml.write_text("{name: mine, prompt: mine.txt, target: text, slots: {what: {required: true}}}")
     assert main(["run", str(yaml), CLIP, "--set", "what=it"]) == 0
     assert capsys.readouterr().out.startswith(f"{yaml} ")
     assert main(["run", str(yaml), CLIP]) == 2
-
-
-def test_progress_of_a_long_recording(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(commands, "SHOWN_EVERY", 0.0)
-    progress = commands.Progress("talk.ogg", CLIP)
-    progress(30.0, 30.0)
-    assert capsys.readouterr().err == "", "a short recording needs none"
-    monkeypatch.setattr(commands, "_declared_seconds", lambda _: 600.0)
-    progress(125.0, 150.0)
-    progress.clear()
-    assert capsys.readouterr() == ("", "talk.ogg: heard 2:05 of 10:00\n")
-
-
-# tasks, evaluate, weights, train
-
-
-def test_tasks_lists_every_task_with_a_command_that_is_right(
-    fake: type[FakeAssistant], capsys: pytest.CaptureFixture[str]
-) -> None:
-    import shlex
-
-    assert main(["tasks"]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    for name in tasks.names():
-        assert any(line.startswith(f"{name}: ") for line in lines)
-        for slot in tasks.load(name).slots:
-            assert any(line.split()[:1] == [slot] for line in lines)
-    examples = [shlex.split(line.strip()[2:]) for line in lines if line.strip().startswith("$ speechllm")]
-    assert {example[2] for example in examples} == set(tasks.names())
-    for example in examples:
-        assert main([CLIP if part == "clip.ogg" else part for part in example[1:]]) == 0
-
-
-def test_tasks_by_name_number_the_wordings(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["tasks", "translate"]) == 0
-    said = capsys.readouterr().out
-    second = tasks.load("translate").wordings({"target": "German"})[1]
-    assert any(line.split(maxsplit=2) == ["--wording", "1", second] for line in said.splitlines())
-
-
-def test_evaluate_scores_prints_and_saves(
-    fake: type[FakeAssistant],
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-) -> None:
-    rows = [json.loads(line) for line in (CLIPS / "manifest.jsonl").read_text("utf-8").splitlines()]
-    said = {row["audio"]: row["text"] for row in rows}
-    asked: list[dict[str, Any]] = []
-
-    def run(self: FakeAssistant, task: str, audio: Any = None, **options: Any) -> Answer:
-        asked.append(options)
-        return Answer(said[Path(audio).name], task, "the prompt")
-
-    monkeypatch.setattr(FakeAssistant, "run", run)
-    out = tmp_path / "report.json"
-    command = ["evaluate", "transcribe", str(CLIPS / "manifest.jsonl"), "--lang", "German", "--reader", "ctc"]
-    assert main([*command, "--json", str(out)]) == 0
-    report = json.loads(out.read_text("utf-8"))
-    assert report["n"] == 1
-    assert report["metrics"]["wer"] == 0.0
-    assert report["samples"][0]["answer"] == said["de_zug.ogg"]
-    assert "wer" in capsys.readouterr().out
-    assert asked == [{"language": "German", "reader": "ctc"}]
-    assert main(["evaluate", "transcribe", str(CLIPS / "manifest.jsonl"), "--limit", "2"]) == 0
-    assert len(asked) == 3
-    assert set(report["metrics"]) <= set(METRICS)
-
-
-@pytest.mark.parametrize("arguments", [["--lang", "ru"], ["--split", "eval"], ["--limit", "0"]])
-def test_evaluate_without_rows(
-    arguments: list[str], fake: type[FakeAssistant], capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(["evaluate", "transcribe", str(CLIPS / "manifest.jsonl"), *arguments]) == 1
-    assert capsys.readouterr().err.count("\n") == 1
-    assert not fake.made
-
-
-def test_evaluate_where_every_row_fails(
-    fake: type[FakeAssistant], capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
-    data = tmp_path / "data.jsonl"
-    data.write_text('{"audio": "gone.wav", "text": "a"}\n')
-    assert main(["evaluate", "transcribe", str(data)]) == 1
-    assert "gone.wav" in capsys.readouterr().out
-
-
-def test_weights_prints_folders(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    assert main(["weights", str(tmp_path)]) == 0
-    assert capsys.readouterr().out == f"{tmp_path}\n"
-    assert main(["weights", str(tmp_path / "gone"), str(tmp_path)]) == 1
-    out, error = capsys.readouterr()
-    assert out == f"{tmp_path}\n"
-    assert error.count("\n") == 1
-    assert main(["weights"]) == 0
-    assert "whisper-base" in capsys.readouterr().out.split()
-
-
-def test_train_hands_the_recipe_on(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    from speechllm.training import recipe
-
-    given: list[Path] = []
-    monkeypatch.setattr(recipe, "run", given.append)
-    assert main(["train", "recipes/mine.yaml"]) == 0
-    assert given == [Path("recipes/mine.yaml")]
-    monkeypatch.undo()
-    assert main(["train", "no/such/recipe.yaml"]) == 1
-    assert capsys.readouterr().err.count("\n") == 1
 
 
 # Processes of their own

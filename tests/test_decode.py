@@ -1,6 +1,4 @@
-"""One decode loop: batches, padding sides and drafts never change a greedy answer; transformers' generate is the oracle."""
-
-from pathlib import Path
+"""One decode loop: batches, padding sides and drafts never change a greedy answer (oracle: `generate`)."""
 
 import pytest
 import torch
@@ -43,7 +41,9 @@ def test_batch_equals_single(language: Language, padding: str) -> None:
     assert answers(language, given, padding) == [answers(language, [each])[0] for each in given]
 
 
-@pytest.mark.parametrize("change", ["same", "one replaced", "one left out", "one put in", "all wrong", "too long", "cut"])
+@pytest.mark.parametrize(
+    "change", ["same", "one replaced", "one left out", "one put in", "all wrong", "too long", "cut"]
+)
 def test_a_draft_changes_nothing_but_the_effort(language: Language, change: str) -> None:
     prompt = prompts(language)[1]
     plain = answers(language, [prompt])[0]

@@ -80,9 +80,7 @@ def test_first_tells_in_a_line_what_cannot_be_had(
     assert capsys.readouterr().err == "demo: pocket cannot be had\n"
 
 
-def test_first_with_an_answer_that_fails(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_first_with_an_answer_that_fails(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     def run(*_: Any, **__: Any) -> None:
         raise AudioError("it is cut short")
 
@@ -150,9 +148,7 @@ def test_the_page_streams_an_answer_with_words_and_times(
     assert served[1].asked[-1] == ("translate", {"target": "German"})
 
 
-def test_slots_of_other_tasks_are_left_alone(
-    served: tuple[str, FakeAssistant], client: gradio_client.Client
-) -> None:
+def test_slots_of_other_tasks_are_left_alone(served: tuple[str, FakeAssistant], client: gradio_client.Client) -> None:
     press(client, CLIP, "ask", question="Which music?", target="German", instruction="Count.")
     assert served[1].asked[-1] == ("ask", {"question": "Which music?"})
     press(client, CLIP, "transcribe", language=["German", "English"])

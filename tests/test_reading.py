@@ -12,9 +12,7 @@ def test_shifted_moves_every_time_and_nothing_else():
         pytest.approx((10.1, 10.3)),
         pytest.approx((10.4, 10.5)),
     ]
-    assert (
-        moved.shifted(-10.0).words[1].text == "you" and moved.text == reading.text and moved.language == "en"
-    )
+    assert moved.shifted(-10.0).words[1].text == "you" and moved.text == reading.text and moved.language == "en"
     assert reading.words[0].start == 0.1
 
 

@@ -91,9 +91,7 @@ def test_unknown_task_names_the_known_ones():
 def test_a_task_of_ones_own_needs_no_python(tmp_path):
     (tmp_path / "mood.txt").write_text("How does the {who} feel?\n[held out]\nMood of the {who}?\n")
     path = tmp_path / "mood.yaml"
-    path.write_text(
-        "name: mood\nprompt: mood.txt\ntarget: mood\nmetrics: [exact]\nslots: {who: {required: true}}\n"
-    )
+    path.write_text("name: mood\nprompt: mood.txt\ntarget: mood\nmetrics: [exact]\nslots: {who: {required: true}}\n")
     task = tasks.load(path)
     assert task.instruction({"who": "caller"}) == "How does the caller feel?"
     assert task.instruction({"who": "caller"}, held_out=True) == "Mood of the caller?"

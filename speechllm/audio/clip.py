@@ -25,8 +25,7 @@ def check_rate(hz: object, where: str = "the recording") -> int:
     if not whole or not LOWEST_HZ <= rate <= HIGHEST_HZ:
         shown_rate = " ".join(str(hz).split())[:40]
         raise AudioError(
-            f"{where}: a rate of {shown_rate} Hz is not supported; "
-            f"use a whole number from {LOWEST_HZ} to {HIGHEST_HZ}"
+            f"{where}: a rate of {shown_rate} Hz is not supported; use a whole number from {LOWEST_HZ} to {HIGHEST_HZ}"
         )
     return rate
 

@@ -43,16 +43,12 @@ class AudioLimits:
     def check_bytes(self, size: int, name: str) -> None:
         """Raise AudioLimitError when `size` bytes are too many."""
         if size > self.bytes:
-            raise AudioLimitError(
-                f"{name}: {size / 1e6:.1f} MB is more than the limit of {self.bytes / 1e6:.1f} MB"
-            )
+            raise AudioLimitError(f"{name}: {size / 1e6:.1f} MB is more than the limit of {self.bytes / 1e6:.1f} MB")
 
     def check_seconds(self, seconds: float, name: str) -> None:
         """Raise AudioLimitError when the recording lasts (or declares to last) too long."""
         if seconds > self.seconds:
-            raise AudioLimitError(
-                f"{name}: {seconds:.1f} s or more, longer than the limit of {self.seconds:g} s"
-            )
+            raise AudioLimitError(f"{name}: {seconds:.1f} s or more, longer than the limit of {self.seconds:g} s")
 
 
 def shown(path: object) -> str:
@@ -100,9 +96,7 @@ def opened_path(path: str | os.PathLike[str], limits: AudioLimits) -> Iterator[_
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise AudioError(
-            f"{name}: {'no such file' if isinstance(error, FileNotFoundError) else reason}"
-        ) from None
+        raise AudioError(f"{name}: {'no such file' if isinstance(error, FileNotFoundError) else reason}") from None
     with os.fdopen(descriptor, "rb") if _is_regular(descriptor) else _closed(descriptor, name) as file:
         size = os.fstat(descriptor).st_size
         if size == 0:
@@ -118,9 +112,7 @@ def _is_regular(descriptor: int) -> bool:
 def _closed(descriptor: int, name: str) -> Any:
     is_folder = stat.S_ISDIR(os.fstat(descriptor).st_mode)
     os.close(descriptor)
-    raise AudioError(
-        f"{name}: {'a folder' if is_folder else 'not a regular file'}; give the path of one recording"
-    )
+    raise AudioError(f"{name}: {'a folder' if is_folder else 'not a regular file'}; give the path of one recording")
 
 
 @contextmanager
@@ -195,9 +187,7 @@ def _by_libsndfile(view: _View, limits: AudioLimits, name: str) -> Iterator[tupl
             try:
                 samples = sound.read(_PIECE, dtype="float32", always_2d=True)
             except soundfile.LibsndfileError as error:
-                log.warning(
-                    "%s: damaged after %.1f s, the rest is left out (%s)", name, at / rate, shown(error)
-                )
+                log.warning("%s: damaged after %.1f s, the rest is left out (%s)", name, at / rate, shown(error))
                 return
             if not len(samples):
                 return
@@ -263,7 +253,5 @@ def scaled(array: np.ndarray) -> np.ndarray:
         return (array.astype(np.float32) - 128) / 128
     if array.dtype.kind == "i":
         return array.astype(np.float32) / float(1 << (8 * array.dtype.itemsize - 1))
-    with np.errstate(
-        over="ignore"
-    ):  # a double too large for float32 becomes infinite, and is refused as such
+    with np.errstate(over="ignore"):  # a double too large for float32 becomes infinite, and is refused as such
         return array.astype(np.float32)

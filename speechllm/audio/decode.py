@@ -102,18 +102,14 @@ def _mono(source: Source, limits: AudioLimits) -> Iterator[tuple[np.ndarray, int
     for samples, rate in _pieces(source, limits, name):
         first_rate = first_rate or rate
         if rate != first_rate:
-            raise AudioError(
-                f"{name}: its rate changes from {first_rate} to {rate} Hz; convert it to one rate"
-            )
+            raise AudioError(f"{name}: its rate changes from {first_rate} to {rate} Hz; convert it to one rate")
         count += len(samples)
         limits.check_seconds(count / rate, name)
         loudest = float(np.abs(samples).max(initial=0.0))
         if not np.isfinite(loudest):
             raise AudioError(f"{name}: holds samples that are not finite (NaN or infinite)")
         if loudest > _LOUDEST:
-            raise AudioError(
-                f"{name}: float samples reach {loudest:.6g}, full scale is 1; divide by the integer range"
-            )
+            raise AudioError(f"{name}: float samples reach {loudest:.6g}, full scale is 1; divide by the integer range")
         mono = samples.mean(axis=1, dtype=np.float32) if samples.shape[1] > 1 else samples[:, 0]
         yield np.ascontiguousarray(mono), rate
 
@@ -137,9 +133,7 @@ def _pieces(source: Source, limits: AudioLimits, name: str) -> Iterator[tuple[np
     elif isinstance(source, np.ndarray):
         raise AudioError("the array came without its rate; give (array, rate in Hz)")
     else:
-        raise AudioError(
-            f"{name}: not audio; give a path, bytes, a binary file, (array, rate in Hz) or a Clip"
-        )
+        raise AudioError(f"{name}: not audio; give a path, bytes, a binary file, (array, rate in Hz) or a Clip")
 
 
 def _array_pieces(array: Any, rate: Any, limits: AudioLimits, name: str) -> Iterator[tuple[np.ndarray, int]]:

@@ -39,13 +39,9 @@ class SpeechDetector:
         import onnxruntime
 
         if not Path(path_to_onnx).is_file():
-            raise WeightsError(
-                f"{path_to_onnx}: no such file; it is silero_vad.onnx of the silero-vad package"
-            )
+            raise WeightsError(f"{path_to_onnx}: no such file; it is silero_vad.onnx of the silero-vad package")
         options = onnxruntime.SessionOptions()
-        options.inter_op_num_threads = options.intra_op_num_threads = (
-            1  # the network is too small to share out
-        )
+        options.inter_op_num_threads = options.intra_op_num_threads = 1  # the network is too small to share out
         options.log_severity_level = 3
         try:
             self._session = onnxruntime.InferenceSession(
@@ -103,9 +99,7 @@ def cut_at_pauses(
     """
     most = int(longest / _WINDOW_SECONDS)
     if most < 2 * _LONG_PAUSE:
-        raise AudioError(
-            f"stretches of at most {longest} s are too short to cut at pauses; allow 3.1 s or more"
-        )
+        raise AudioError(f"stretches of at most {longest} s are too short to cut at pauses; allow 3.1 s or more")
     cutter = _Cutter(most)
     listener = detector.listen()
     for samples, is_last in _steps(blocks):
@@ -133,9 +127,7 @@ class _Cutter:
             spans = _speech_spans(self._found, is_last, self._speaking)
             if not spans:
                 # What may yet turn out to be a beginning stays: a margin and speech still too short.
-                self._drop(
-                    len(self._found) - (0 if is_last else _MARGIN + _SHORTEST_SPEECH + _SHORTEST_PAUSE)
-                )
+                self._drop(len(self._found) - (0 if is_last else _MARGIN + _SHORTEST_SPEECH + _SHORTEST_PAUSE))
                 return
             self._drop(max(0, spans[0][0] - _MARGIN))
             spans = _speech_spans(self._found, is_last, self._speaking)
@@ -161,9 +153,7 @@ class _Cutter:
     def _best_cut(self, spans: Spans) -> tuple[int, bool]:
         """The middle of the longest pause in the second half, else the least likely window there."""
         half = self._most // 2
-        pauses = [
-            (end, min(start, self._most)) for (_, end), (start, _) in pairwise(spans) if end < self._most
-        ]
+        pauses = [(end, min(start, self._most)) for (_, end), (start, _) in pairwise(spans) if end < self._most]
         pauses = [(end, start) for end, start in pauses if end + start >= 2 * half]
         if pauses:
             end, start = max(pauses, key=lambda pause: pause[1] - pause[0])

@@ -41,7 +41,7 @@ class Cache:
         names = self.__dict__.setdefault("_index", {})
         if shard not in names:
             by_row: dict[int, list[str]] = {}
-            for name in self._open[shard].keys():
+            for name in self._open[shard].keys():  # noqa: SIM118 (no mapping: it cannot be iterated)
                 by_row.setdefault(int(name.split("/", 1)[0]), []).append(name)
             names[shard] = by_row
         return names[shard]
@@ -62,7 +62,9 @@ def build(
     for start in tqdm(starts, desc=title, unit="shard", disable=not starts):
         values = list(compute(list(rows[start : start + SHARD])))
         assert len(values) == len(rows[start : start + SHARD]), "one dict of tensors a row"
-        named = {f"{start + i}/{name}": tensor.contiguous() for i, row in enumerate(values) for name, tensor in row.items()}
+        named = {
+            f"{start + i}/{name}": tensor.contiguous() for i, row in enumerate(values) for name, tensor in row.items()
+        }
         partial = _shard(folder, start).with_suffix(f".{os.getpid()}.partial")
         save_file(named, partial)
         os.replace(partial, _shard(folder, start))

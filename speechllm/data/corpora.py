@@ -45,18 +45,12 @@ def rows(path: str | Path) -> Iterator[dict[str, Any]]:
     path = Path(path)
     number = 0
     try:
-        with (
-            gzip.open(path, "rt", encoding="utf-8")
-            if path.suffix == ".gz"
-            else path.open(encoding="utf-8") as lines
-        ):
+        with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as lines:
             for number, line in enumerate(lines, start=1):
                 if line.strip():
                     row = json.loads(line)
                     if not isinstance(row, dict):
-                        raise DataError(
-                            f"{path}, line {number}: a row is a JSON object, not {line.strip()[:40]!r}"
-                        )
+                        raise DataError(f"{path}, line {number}: a row is a JSON object, not {line.strip()[:40]!r}")
                     yield row
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise DataError(f"{path}, line {number}: not JSON lines ({error})") from error

@@ -58,9 +58,7 @@ def _package(name: str, folder: str | None, scratch: Path) -> Path:
     return found[-1]
 
 
-def _run(
-    command: list[str], folder: Path | None = None, stdout: IO[bytes] | int = subprocess.DEVNULL
-) -> None:
+def _run(command: list[str], folder: Path | None = None, stdout: IO[bytes] | int = subprocess.DEVNULL) -> None:
     try:
         subprocess.run(command, cwd=folder, check=True, stdout=stdout, stderr=subprocess.PIPE)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""G.722 telephone recordings (ITU-T G.722, 64 kbit/s, 16 kHz) as FLAC beside them: the codec has no header to know it by."""
+"""G.722 telephone recordings (ITU-T G.722, 64 kbit/s, 16 kHz) as FLAC: the codec has no header to know it by."""
 
 from __future__ import annotations
 

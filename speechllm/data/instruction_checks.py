@@ -116,9 +116,7 @@ def is_list(marker: Callable[[int], str]) -> Check:
 
 def same_lines(right: str, given: str, arguments: Arguments) -> bool:
     return (
-        all(len(words(line)) == 1 for line in lines_of(given))
-        and len(lines_of(given)) > 1
-        and is_close(right, given)
+        all(len(words(line)) == 1 for line in lines_of(given)) and len(lines_of(given)) > 1 and is_close(right, given)
     )
 
 
@@ -129,16 +127,12 @@ def same_commas(right: str, given: str, arguments: Arguments) -> bool:
 
 def opens(right: str, given: str, arguments: Arguments) -> bool:
     phrase = arguments["phrase"]
-    return given.casefold().startswith(phrase.casefold()) and is_close(
-        right[len(phrase) :], given[len(phrase) :]
-    )
+    return given.casefold().startswith(phrase.casefold()) and is_close(right[len(phrase) :], given[len(phrase) :])
 
 
 def closes(right: str, given: str, arguments: Arguments) -> bool:
     phrase = arguments["phrase"]
-    return given.casefold().endswith(phrase.casefold()) and is_close(
-        right[: -len(phrase)], given[: -len(phrase)]
-    )
+    return given.casefold().endswith(phrase.casefold()) and is_close(right[: -len(phrase)], given[: -len(phrase)])
 
 
 def is_quoted(text: str) -> bool:

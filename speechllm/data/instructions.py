@@ -114,9 +114,7 @@ def _draw_word_before(text: str, rng: random.Random) -> dict[str, str] | None:
 def _draw_replacement(text: str, rng: random.Random) -> dict[str, str] | None:
     drawn = _draw_word(text, rng)
     replacement = rng.choice(REPLACEMENTS)
-    return (
-        {**drawn, "replacement": replacement} if drawn and replacement.lower() not in text.lower() else None
-    )
+    return {**drawn, "replacement": replacement} if drawn and replacement.lower() not in text.lower() else None
 
 
 def _draw_longest(text: str, rng: random.Random) -> dict[str, str] | None:
@@ -127,11 +125,7 @@ def _draw_longest(text: str, rng: random.Random) -> dict[str, str] | None:
 def _draw_counted(text: str, rng: random.Random) -> dict[str, str] | None:
     lower = [word.lower() for word in words(text) if word.isalpha()]
     many = [word for word in set(lower) if lower.count(word) > 1]
-    return (
-        {"word": rng.choice(sorted(many) if many and rng.random() < 0.7 else sorted(set(lower)))}
-        if lower
-        else None
-    )
+    return {"word": rng.choice(sorted(many) if many and rng.random() < 0.7 else sorted(set(lower)))} if lower else None
 
 
 def _draw_phrase(phrases: Sequence[str]) -> Callable[[str, random.Random], dict[str, str] | None]:
@@ -171,9 +165,7 @@ def _occurrences(text: str, arguments: Arguments) -> int:
 
 
 def _translated(text: str, arguments: Arguments) -> str:
-    raise KeyError(
-        "a translation cannot be computed from the spoken text: give the right answer as `expected`"
-    )
+    raise KeyError("a translation cannot be computed from the spoken text: give the right answer as `expected`")
 
 
 _ALL = [
@@ -197,12 +189,8 @@ _ALL = [
         lambda t, a: re.sub(r"(?<![\w'’])[^\W\d_]", lambda m: m[0].upper(), t),
         checks.close_with(checks.is_title),
     ),
-    Operation(
-        "first_words", _draw_n, lambda t, a: " ".join(words(t)[: int(a["number"])]), checks.same_count, 1.5
-    ),
-    Operation(
-        "last_words", _draw_n, lambda t, a: " ".join(words(t)[-int(a["number"]) :]), checks.same_count, 1.5
-    ),
+    Operation("first_words", _draw_n, lambda t, a: " ".join(words(t)[: int(a["number"])]), checks.same_count, 1.5),
+    Operation("last_words", _draw_n, lambda t, a: " ".join(words(t)[-int(a["number"]) :]), checks.same_count, 1.5),
     Operation("first_word", _needs(2), lambda t, a: _at(t, 0), checks.one_word),
     Operation("last_word", _needs(2), lambda t, a: _at(t, -1), checks.one_word),
     Operation("nth_word", _draw_nth, lambda t, a: _at(t, int(a["n"]) - 1), checks.one_word),
@@ -252,9 +240,7 @@ _ALL = [
     Operation("begin_with", _draw_phrase(PHRASES), lambda t, a: f"{a['phrase']} {t}", checks.opens, 0.8),
     Operation("end_with", _draw_phrase(ENDINGS), lambda t, a: f"{t} {a['phrase']}", checks.closes, 0.8),
     Operation("quotes", _no_arguments, lambda t, a: f'"{t}"', checks.close_with(checks.is_quoted), 0.7),
-    Operation(
-        "reverse_words", _needs(2, 10), lambda t, a: " ".join(reversed(words(t))), checks.same_count, 0.7
-    ),
+    Operation("reverse_words", _needs(2, 10), lambda t, a: " ".join(reversed(words(t))), checks.same_count, 0.7),
 ]
 OPERATIONS: dict[str, Operation] = {operation.name: operation for operation in _ALL}
 TRANSLATING = ("translate_first", "translate_last", "transcribe_translate")
@@ -265,12 +251,8 @@ class Sources:
     """Texts that items are made from."""
 
     sentences: Mapping[str, Sequence[str]]  # by language
-    numbers: Mapping[str, Sequence[tuple[str, str]]] = field(
-        default_factory=dict
-    )  # (spoken, written) by language
-    pairs: Mapping[tuple[str, str], Sequence[tuple[str, str]]] = field(
-        default_factory=dict
-    )  # by (source, target)
+    numbers: Mapping[str, Sequence[tuple[str, str]]] = field(default_factory=dict)  # (spoken, written) by language
+    pairs: Mapping[tuple[str, str], Sequence[tuple[str, str]]] = field(default_factory=dict)  # by (source, target)
 
 
 def wording(operation: Operation, arguments: Arguments, rng: random.Random, held_out: bool = False) -> str:
@@ -279,9 +261,7 @@ def wording(operation: Operation, arguments: Arguments, rng: random.Random, held
     return prompts.fill(rng.choice(fitting), arguments)
 
 
-def make(
-    operation: str, sources: Sources, rng: random.Random, lang: str = "en", held_out: bool = False
-) -> Item | None:
+def make(operation: str, sources: Sources, rng: random.Random, lang: str = "en", held_out: bool = False) -> Item | None:
     """An item of an operation in one language; None where the drawn text does not suit it (draw again)."""
     op = OPERATIONS[operation]
     if operation in TRANSLATING:
@@ -308,26 +288,18 @@ def about(
     if not words(text) or len(sentences(text)) < op.sentences:
         return None
     arguments = op.draw(text, rng)
-    absent = {"contains": 0.5, "occurrences": 0.15}.get(
-        operation, 0.0
-    )  # how often the word is one that is not said
+    absent = {"contains": 0.5, "occurrences": 0.15}.get(operation, 0.0)  # how often the word is one that is not said
     if other and rng.random() < absent:
         arguments = op.draw(other, rng)
         if arguments is not None and checks.holds(text, arguments["word"]):
             return None
     if arguments is None:
         return None
-    return Item(
-        operation, wording(op, arguments, rng, held_out), text, op.answer(text, arguments), lang, arguments
-    )
+    return Item(operation, wording(op, arguments, rng, held_out), text, op.answer(text, arguments), lang, arguments)
 
 
-def _make_translating(
-    op: Operation, sources: Sources, rng: random.Random, lang: str, held_out: bool
-) -> Item | None:
-    directions = sorted(
-        direction for direction in sources.pairs if direction[0] == lang and sources.pairs[direction]
-    )
+def _make_translating(op: Operation, sources: Sources, rng: random.Random, lang: str, held_out: bool) -> Item | None:
+    directions = sorted(direction for direction in sources.pairs if direction[0] == lang and sources.pairs[direction])
     if not directions:
         return None
     source, target = rng.choice(directions)

@@ -39,7 +39,7 @@ def styled(reference: str, heard: str, worst: float = 0.5) -> str | None:
 
 
 def _runs(heard: list[str], target: list[str]) -> list[tuple[bool, slice, slice]]:
-    """Runs in which both agree or differ, in order: "42" against "forty two" is one run, not a word put in and one replaced."""
+    """Runs in which both agree or differ, in order: "42" against "forty two" is one run."""
     runs: list[tuple[bool, slice, slice]] = []
     for edit in Levenshtein.opcodes(heard, target):
         is_equal = edit.tag == "equal"

@@ -97,9 +97,7 @@ def _row(task: str, slots: Row, said: str, read: str, lang: str, answer: str, rn
     }  # fmt: skip
 
 
-def _read(
-    spec: MixtureSpec, pools: Pools, text: str, lang: str, rng: random.Random, chance: float = 1.0
-) -> str:
+def _read(spec: MixtureSpec, pools: Pools, text: str, lang: str, rng: random.Random, chance: float = 1.0) -> str:
     """The text as read: misread in a share `spec.misread * chance` of the cases."""
     if rng.random() >= spec.misread * chance:
         return text
@@ -175,9 +173,7 @@ def _ask(spec: MixtureSpec, pools: Pools, rng: random.Random) -> Row | None:
     draw = rng.random()
     if draw < 0.65:
         text, question, answer, lang = rng.choice(pools.contexts)
-        return _row(
-            "ask", {"question": question}, text, _read(spec, pools, text, lang, rng), lang, answer, rng
-        )
+        return _row("ask", {"question": question}, text, _read(spec, pools, text, lang, rng), lang, answer, rng)
     lang = _lang(rng) if draw < 0.8 else "en" if rng.random() < 0.7 else _lang(rng)
     text = rng.choice(pools.follow.sentences[lang])
     if draw < 0.8:
@@ -278,9 +274,7 @@ def _spoken(spec: MixtureSpec, keep: _Keeper) -> list[tuple[str, str, str | None
 
 def _phone(spec: MixtureSpec, spanish: list[str]) -> dict[tuple[str, str], list[tuple[str, str, str | None]]]:
     every = phone_prompts.prompts(audio=spec.audio)
-    evaluated = {
-        (lang, plain(text)) for one in every if one.split == "eval" for lang, text in one.texts.items()
-    }
+    evaluated = {(lang, plain(text)) for one in every if one.split == "eval" for lang, text in one.texts.items()}
     counts = phone_prompts.accent_counts(spanish)
     found: dict[tuple[str, str], list[tuple[str, str, str | None]]] = {}
     for prompt in every:
@@ -300,9 +294,7 @@ def _phone(spec: MixtureSpec, spanish: list[str]) -> dict[tuple[str, str], list[
 
 
 def _questions(keep: _Keeper) -> list[tuple[str, str]]:
-    found = [
-        (row["question"], row["answers"][0]) for row in corpora.texts("questions/train") if row["answers"]
-    ]
+    found = [(row["question"], row["answers"][0]) for row in corpora.texts("questions/train") if row["answers"]]
     found += [
         (row["instruction"], row["response"])
         for row in corpora.texts("instructions/train")
@@ -336,9 +328,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, help="file to write")
     parser.add_argument("--rows", type=int, default=MixtureSpec.rows)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument(
-        "--dev", action="store_true", help="rows to watch the training by, none of them trained on"
-    )
+    parser.add_argument("--dev", action="store_true", help="rows to watch the training by, none of them trained on")
     parser.add_argument("--audio", action="store_true", help="carry the paths of recordings")
     given = parser.parse_args(arguments)
     spec = MixtureSpec(rows=given.rows, seed=given.seed, is_dev=given.dev, audio=given.audio)

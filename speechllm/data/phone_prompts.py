@@ -37,9 +37,7 @@ _ITALIAN = [
     (r"\bcos\? ", "così "),
     (r"\bpi\? ", "più "),
 ]
-_DROPPED = re.compile(
-    r"silence/|beep|tt-monkeys|ascending|descending|confbridge-(join|leave)$|spy-", re.IGNORECASE
-)
+_DROPPED = re.compile(r"silence/|beep|tt-monkeys|ascending|descending|confbridge-(join|leave)$|spy-", re.IGNORECASE)
 
 
 @dataclass(frozen=True)

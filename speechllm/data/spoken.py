@@ -70,8 +70,14 @@ def _rows(clip: Mapping[str, Any], chosen: Sequence[Task], rng: random.Random) -
             is_silent = not clip["text"] and task.name != "transcribe"
             if isinstance(answer, str) and slots is not None and not is_silent:
                 instruction = task.instruction(slots, rng.randrange(len(task.wordings(slots))))
-                yield {"audio": clip["audio"], "task": task.name, "instruction": instruction, "answer": answer,
-                       "text": clip["text"], "lang": clip["lang"]}
+                yield {
+                    "audio": clip["audio"],
+                    "task": task.name,
+                    "instruction": instruction,
+                    "answer": answer,
+                    "text": clip["text"],
+                    "lang": clip["lang"],
+                }
 
 
 def _slots(clip: Mapping[str, Any], task: Task, target: Any, rng: random.Random) -> dict[str, str] | None:

@@ -37,9 +37,7 @@ class ConformerConfig:
     kernel: int = 15  # taps of the depthwise convolution, odd
     feed_forward: int = 1024
     subsampling: int = 2  # input frames for one output frame
-    front: str = (
-        "stack"  # "stack": features of another encoder; "strided": log-mel through strided convolutions
-    )
+    front: str = "stack"  # "stack": features of another encoder; "strided": log-mel through strided convolutions
     dropout: float = 0.1
     input_rate: float = 50.0  # Hz of the features
 
@@ -87,9 +85,7 @@ class Strided(nn.Module):
         super().__init__()
         widths = [config.input_size] + [config.size] * max(1, round(math.log2(config.subsampling)))
         self.stride = 2 if config.subsampling > 1 else 1
-        self.convolutions = nn.ModuleList(
-            nn.Conv1d(narrow, wide, 3, self.stride) for narrow, wide in pairwise(widths)
-        )
+        self.convolutions = nn.ModuleList(nn.Conv1d(narrow, wide, 3, self.stride) for narrow, wide in pairwise(widths))
 
     def forward(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         hidden = features.transpose(1, 2)
@@ -185,9 +181,7 @@ def depthwise(hidden: Tensor, weight: Tensor, bias: Tensor | None, policy: Atten
         return F.conv1d(F.pad(hidden, (history, future)), taps, bias, groups=size)
     future = half if free else 0
     padded = F.pad(hidden, (history, -frames % policy.block + future))
-    blocks = padded.unfold(
-        -1, history + policy.block + future, policy.block
-    )  # (B, D, blocks, history + block)
+    blocks = padded.unfold(-1, history + policy.block + future, policy.block)  # (B, D, blocks, history + block)
     blocks = F.pad(blocks, (half - history, half - future))
     mixed = F.conv2d(blocks, weight.unsqueeze(2), bias, groups=size)
     return mixed.flatten(2)[..., :frames]
@@ -236,9 +230,7 @@ class Conformer(nn.Module):
         """Output frames a second, Hz."""
         return self.config.input_rate / self.config.subsampling
 
-    def forward(
-        self, features: Tensor, lengths: Tensor, policy: AttentionPolicy = OFFLINE
-    ) -> tuple[Tensor, Tensor]:
+    def forward(self, features: Tensor, lengths: Tensor, policy: AttentionPolicy = OFFLINE) -> tuple[Tensor, Tensor]:
         """Encode; output frames past a row's length are zero."""
         assert features.ndim == 3 and features.shape[2] == self.config.input_size, tuple(features.shape)
         assert lengths.shape == features.shape[:1], (tuple(lengths.shape), tuple(features.shape))

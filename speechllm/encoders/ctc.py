@@ -197,9 +197,7 @@ def _as_array(log_probs: np.ndarray | Tensor) -> np.ndarray:
     return log_probs.detach().double().cpu().numpy()
 
 
-def token_spans(
-    pieces: Sequence[str], log_probs: np.ndarray | Tensor, characters: Characters = ALPHABET
-) -> np.ndarray:
+def token_spans(pieces: Sequence[str], log_probs: np.ndarray | Tensor, characters: Characters = ALPHABET) -> np.ndarray:
     """(N, 2) int64 frames, half-open, of each piece of a text (the pieces joined are the text), by alignment.
 
     A piece spans its letters, or its space if it is nothing else; a piece without letters, such as a comma,
@@ -209,9 +207,7 @@ def token_spans(
     return _piece_spans(pieces, _as_array(log_probs), characters)[0]
 
 
-def _piece_spans(
-    pieces: Sequence[str], log_probs: np.ndarray, characters: Characters
-) -> tuple[np.ndarray, np.ndarray]:
+def _piece_spans(pieces: Sequence[str], log_probs: np.ndarray, characters: Characters) -> tuple[np.ndarray, np.ndarray]:
     """Spans (N, 2) int64 of the pieces and their mean posteriors (N,) float64, 0 where no letters are."""
     labels, owners = characters.encode_pieces(pieces)
     aligned = align(log_probs, labels)

@@ -38,9 +38,7 @@ class HubEncoder(nn.Module):
         kind = model.config.model_type
         if kind == "whisper" or not formulas:
             reason = "reads 30 s at a time" if kind == "whisper" else "does not say how many frames it gives"
-            raise WeightsError(
-                f"a {kind} model cannot be a hub encoder: it {reason}; use wav2vec2, parakeet or alike"
-            )
+            raise WeightsError(f"a {kind} model cannot be a hub encoder: it {reason}; use wav2vec2, parakeet or alike")
         self.model, self.extractor = model, extractor
         self._output_lengths = formulas[0]
         # Group norm's statistics cover the padding too (wav2vec 2.0 base, HuBERT base): one row at a time.
@@ -116,9 +114,7 @@ class HubEncoder(nn.Module):
         """One clip alone: (T, F) float32."""
         samples = clip.resampled(self.rate).samples
         samples = np.pad(samples, (0, max(0, round(SHORTEST * self.rate) - len(samples))))
-        prepared = self.extractor(
-            samples, sampling_rate=self.rate, return_attention_mask=True, return_tensors="pt"
-        )
+        prepared = self.extractor(samples, sampling_rate=self.rate, return_attention_mask=True, return_tensors="pt")
         row = prepared[self.model.main_input_name][0].float()
         row = row[:, None] if row.ndim == 1 else row
         return row[: int(prepared["attention_mask"][0].sum())]
@@ -126,8 +122,7 @@ class HubEncoder(nn.Module):
     def _derive_frame_rate(self) -> float:
         """Extra frames for ten more seconds, so that what the edges cost does not count."""
         short, long = (
-            self._features_of(Clip(np.zeros(seconds * self.rate, np.float32), self.rate))
-            for seconds in (1, 11)
+            self._features_of(Clip(np.zeros(seconds * self.rate, np.float32), self.rate)) for seconds in (1, 11)
         )
         frames = self.output_lengths(torch.tensor([len(short), len(short) + 100 * (len(long) - len(short))]))
         return float(frames[1] - frames[0]) / 1000.0

@@ -98,9 +98,7 @@ def _item(name: str, clip: Clip, rng: random.Random, other: str) -> Item | None:
     return instructions.about(name, text, rng, lang, held_out=True, other=other)
 
 
-def _translating(
-    name: str, text: str, lang: str, translations: dict[str, str], rng: random.Random
-) -> Item | None:
+def _translating(name: str, text: str, lang: str, translations: dict[str, str], rng: random.Random) -> Item | None:
     target = rng.choice(sorted(translations)) if lang == "en" else "en"
     translation = translations.get(target)
     if not translation:
@@ -135,9 +133,7 @@ def _digits(text: str, lang: str, rng: random.Random) -> Item | None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Write checkable instructions about real recordings as a manifest."""
-    parser = argparse.ArgumentParser(
-        prog="python -m speechllm.evaluation.instruction_items", description=main.__doc__
-    )
+    parser = argparse.ArgumentParser(prog="python -m speechllm.evaluation.instruction_items", description=main.__doc__)
     parser.add_argument("--out", type=Path, required=True, help="file to write")
     parser.add_argument("--count", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)

@@ -130,9 +130,7 @@ def exact(results: Sequence[Result]) -> Score:
 
 def alias(results: Sequence[Result]) -> Score:
     """Share in % of the answers that hold one of the right answers as whole words."""
-    return _share(
-        results, lambda result: holds_alias(result.answer, result.references), "alias|squad|whole words"
-    )
+    return _share(results, lambda result: holds_alias(result.answer, result.references), "alias|squad|whole words")
 
 
 def follows(results: Sequence[Result]) -> Score:
@@ -159,9 +157,7 @@ def _share(results: Sequence[Result], is_right: Callable[[Result], bool], signat
 
 def without_accents(text: str) -> str:
     """The text without accents, to compare with references that lack them."""
-    return "".join(
-        letter for letter in unicodedata.normalize("NFD", text) if not unicodedata.combining(letter)
-    )
+    return "".join(letter for letter in unicodedata.normalize("NFD", text) if not unicodedata.combining(letter))
 
 
 METRICS: dict[str, Callable[[Sequence[Result]], Score]] = {

@@ -66,9 +66,7 @@ class Report:
     def table(self) -> str:
         """The figures as lines of text."""
         lines = [f"{self.task}: {self.n} rows, {self.seconds_of_audio:.1f} s of audio"]
-        lines += [
-            f"  {name:10} {value:7.2f}   {self.signature[name]}" for name, value in self.metrics.items()
-        ]
+        lines += [f"  {name:10} {value:7.2f}   {self.signature[name]}" for name, value in self.metrics.items()]
         if self.real_time_factor is not None:
             lines.append(f"  real-time factor {self.real_time_factor:.3f}")
         if self.errors:
@@ -106,9 +104,7 @@ def read(
             spoken = _code(row.get("lang")) or "en"
             answered = languages.code(values["target"]) if "target" in values else spoken
             seconds = row.get("duration")
-            yield EvaluationRow(
-                path.parent / row["audio"], row["audio"], values, references, answered, seconds, row
-            )
+            yield EvaluationRow(path.parent / row["audio"], row["audio"], values, references, answered, seconds, row)
 
 
 def _code(lang: Any) -> str | None:
@@ -129,9 +125,7 @@ def _slots(row: Mapping[str, Any], task: Task, given: Mapping[str, Any]) -> dict
         if slot.kind == "language":
             # Manifests use such names for other things too: a `source` may be where the clip is from.
             candidates = [value, row.get("lang") if name in SPOKEN_SLOTS else None]
-            value = next(
-                (one for one in candidates if isinstance(one, str) and _code(one) in languages.NAMES), None
-            )
+            value = next((one for one in candidates if isinstance(one, str) and _code(one) in languages.NAMES), None)
         if value is not None:
             filled[name] = value
     if "target" in task.slots and "target" not in filled and isinstance(row.get(task.target), Mapping):

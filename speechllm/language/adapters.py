@@ -8,7 +8,7 @@ from torch import nn
 
 
 def add_lora(module: nn.Module, targets: str | Sequence[str], rank: int, alpha: int, dropout: float = 0.0) -> None:
-    """Put trainable adapters in fp32 on the linear layers `targets` (names, or one pattern); they start as no change."""
+    """Put trainable adapters in fp32 on the linear layers `targets` (names, or one pattern); no change at first."""
     from peft import LoraConfig, inject_adapter_in_model
 
     names = targets if isinstance(targets, str) else list(targets)

@@ -65,8 +65,9 @@ class Language(nn.Module):
         """Input embeddings of ids: (…) int -> (…, H)."""
         return self.model.get_input_embeddings()(ids)
 
-    def forward(self, embeddings: Tensor, mask: Tensor | None = None, positions: Tensor | None = None,
-                cache: Any = None) -> Tensor:
+    def forward(
+        self, embeddings: Tensor, mask: Tensor | None = None, positions: Tensor | None = None, cache: Any = None
+    ) -> Tensor:
         """Hidden states before the head.
 
         Args:
@@ -79,15 +80,16 @@ class Language(nn.Module):
         """
         assert embeddings.ndim == 3 and embeddings.shape[2] == self.size, embeddings.shape
         arguments = {self._cache_name: cache, "use_cache": cache is not None}
-        return self.body(inputs_embeds=embeddings, attention_mask=mask, position_ids=positions,
-                         **arguments).last_hidden_state
+        return self.body(
+            inputs_embeds=embeddings, attention_mask=mask, position_ids=positions, **arguments
+        ).last_hidden_state
 
     def add_lora(self, rank: int, alpha: int, dropout: float = 0.0) -> None:
         """Put trainable low-rank adapters on all linear layers of the body; they start as no change at all."""
         add_lora(self.body, LORA_TARGETS, rank, alpha, dropout)
 
     def merge_lora(self) -> None:
-        """Replace each adapted layer by a plain one with the adapter added in: faster, but the base's own logits are gone."""
+        """Replace each adapted layer by a plain one with the adapter added in; the base's own logits are gone."""
         merge_lora(self.body)
 
     @contextmanager

@@ -13,9 +13,18 @@ from speechllm.data import corpora
 from speechllm.language.vocabulary import Vocabulary
 
 TEXTS = (
-    "sentences/train", "translation/en-de.train", "translation/en-fr.train", "translation/en-es.train",
-    "translation/en-nl.train", "translation/en-ru.train", "translation/en-cs.train", "questions/train",
-    "questions/squad_short", "instructions/train", "commands/train", "numbers/train",
+    "sentences/train",
+    "translation/en-de.train",
+    "translation/en-fr.train",
+    "translation/en-es.train",
+    "translation/en-nl.train",
+    "translation/en-ru.train",
+    "translation/en-cs.train",
+    "questions/train",
+    "questions/squad_short",
+    "instructions/train",
+    "commands/train",
+    "numbers/train",
 )
 SHORT = 3  # characters: pieces up to this length are always in
 
@@ -43,7 +52,11 @@ def _always(vocabulary: Vocabulary) -> list[int]:
         plain = all(character < "\u0530" or "\u2010" <= character <= "\u20bf" for character in text)
         if piece.startswith("<0x") or (len(text) <= SHORT and plain):
             keep.append(number)
-    return [*keep, *vocabulary.form.end, *(i for name in ("<eos>", "<|endoftext|>") if (i := vocabulary.id(name)) is not None)]
+    return [
+        *keep,
+        *vocabulary.form.end,
+        *(i for name in ("<eos>", "<|endoftext|>") if (i := vocabulary.id(name)) is not None),
+    ]
 
 
 def _strings(row: dict) -> list[str]:

@@ -62,8 +62,10 @@ def chat_form(vocabulary: Vocabulary) -> ChatForm:
         names = {"system": "system", "user": "user", "assistant": "assistant"}
         begin, end = None, vocabulary.id("<|im_end|>")
     else:
-        raise WeightsError("the base model's vocabulary has neither <start_of_turn> nor <|im_start|>; "
-                           "choose a base with one of the two, or add its chat form to language/vocabulary.py")
+        raise WeightsError(
+            "the base model's vocabulary has neither <start_of_turn> nor <|im_start|>; "
+            "choose a base with one of the two, or add its chat form to language/vocabulary.py"
+        )
     assert end is not None
     starts = {role: (start, *vocabulary.encode(name), *newline) for role, name in names.items()}
     return ChatForm(() if begin is None else (begin,), starts, (end,), newline)

@@ -79,7 +79,7 @@ class WhisperDecoder(nn.Module):
         assert state.position == 0 or ids.shape[1] == 1, "after the prompt one token a step"
         end = state.position + ids.shape[1]
         hidden = self.embed_tokens(ids) + self.embed_positions.weight[state.position : end]
-        for layer, frames, past in zip(self.layers, state.frames, state.past):
+        for layer, frames, past in zip(self.layers, state.frames, state.past, strict=False):
             hidden = layer(hidden, frames, state.mask, past if keep_past else None)
         if keep_past:
             state.position = end
@@ -108,8 +108,11 @@ class WhisperModel(nn.Module):
         config = WhisperConfig.from_hub(json.loads((folder / "config.json").read_text()))
         with torch.device("meta"):
             model = cls(config)
-        tensors = {name.removeprefix("model."): tensor.to(dtype) for name, tensor in
-                   load_file(folder / "model.safetensors").items() if name != "proj_out.weight"}
+        tensors = {
+            name.removeprefix("model."): tensor.to(dtype)
+            for name, tensor in load_file(folder / "model.safetensors").items()
+            if name != "proj_out.weight"
+        }
         model.load_state_dict(tensors, assign=True)
         return model.requires_grad_(False).eval()
 
@@ -190,7 +193,7 @@ class AttentionReader:
             logits = self.decoder.logits(self.decoder(ids, state)[:, -1]).float().masked_fill(blocked, -torch.inf)
             chosen = logits.argmax(1)
             probability = (logits.gather(1, chosen[:, None])[:, 0] - logits.logsumexp(1)).exp()
-            for row, (token, score) in enumerate(zip(chosen.tolist(), probability.tolist())):
+            for row, (token, score) in enumerate(zip(chosen.tolist(), probability.tolist(), strict=False)):
                 if open_rows[row] and token != self.spelling.end and step < limits[row]:
                     rows[row].append(token)
                     scores[row].append(score)
@@ -199,8 +202,10 @@ class AttentionReader:
             if not open_rows.any():
                 break
             ids = chosen[:, None]
-        return [Spelled(self.spelling.decode(row), language, tuple(row), tuple(score))
-                for row, language, score in zip(rows, languages, scores)]
+        return [
+            Spelled(self.spelling.decode(row), language, tuple(row), tuple(score))
+            for row, language, score in zip(rows, languages, scores, strict=False)
+        ]
 
 
 @dataclass(frozen=True)

@@ -51,6 +51,6 @@ def pad(rows: Sequence[Tensor], value: float = 0) -> tuple[Tensor, Tensor]:
     """Stack rows (T_i, …) to (B, T, …) filled with `value`, and their lengths (B,)."""
     lengths = torch.tensor([len(row) for row in rows])
     out = rows[0].new_full((len(rows), int(lengths.max()), *rows[0].shape[1:]), value)
-    for row, target in zip(rows, out):
+    for row, target in zip(rows, out, strict=False):
         target[: len(row)] = row
     return out, lengths

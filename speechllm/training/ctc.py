@@ -78,6 +78,13 @@ class CTCObjective:
         hidden, lengths, labels, counts, policy = batch
         device = next(module.parameters()).device
         _, log_probs, frames = module(hidden.to(device), lengths.to(device), policy)
-        loss = F.ctc_loss(log_probs.transpose(0, 1), labels.to(device), frames, counts.to(device), BLANK,
-                          reduction="sum", zero_infinity=True)
+        loss = F.ctc_loss(
+            log_probs.transpose(0, 1),
+            labels.to(device),
+            frames,
+            counts.to(device),
+            BLANK,
+            reduction="sum",
+            zero_infinity=True,
+        )
         return loss / max(1, int(counts.sum())), {}

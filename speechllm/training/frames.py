@@ -101,8 +101,9 @@ class Listening(nn.Module):
             frames = int(self.conformer.output_lengths(torch.tensor(frames)))
         return -(-frames // self.bridge.stack)
 
-    def forward(self, ids: Tensor, labels: Tensor, placed: Tensor, frames: Tensor,
-                lengths: Tensor) -> tuple[Tensor, dict[str, float]]:
+    def forward(
+        self, ids: Tensor, labels: Tensor, placed: Tensor, frames: Tensor, lengths: Tensor
+    ) -> tuple[Tensor, dict[str, float]]:
         """`answer_loss` of a batch of `FramesObjective`, the bridge's embeddings in their places."""
         if self.conformer is not None:
             frames, lengths = self.conformer(frames, lengths)
@@ -120,8 +121,9 @@ class FramesObjective:
         rows: written rows, and for each the place of its recording in `frames`.
     """
 
-    def __init__(self, module: Listening, rows: Sequence[tuple[Filled, int]], frames: cache.Cache,
-                 options: FramesOptions) -> None:
+    def __init__(
+        self, module: Listening, rows: Sequence[tuple[Filled, int]], frames: cache.Cache, options: FramesOptions
+    ) -> None:
         self.module: nn.Module = module
         self.rows, self.frames, self.options = rows, frames, options
         self.buckets = Buckets([len(filled.ids) for filled, _ in rows], options.tokens, options.seed)

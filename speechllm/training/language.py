@@ -6,7 +6,7 @@ LLM reads a reading). Rows of real clips add the residual of their frames. The l
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -34,7 +34,8 @@ class LanguageOptions:
     tokens: int = 4096  # padded tokens of a batch
     longest: int = 256  # rows with more tokens are left out
     rows: int = 200_000  # of the mixture
-    spoken: int = 4  # how often the rows of real clips are repeated in the mixture
+    shares: Mapping[str, float] | None = None  # of the tasks in the mixture; None: its own
+    recordings: int = 800  # real clips that are read and whose frames are used; other rows are text alone
     seed: int = 0
 
 
@@ -80,8 +81,9 @@ class LanguageObjective:
         rows: written rows; `pooled(i)` gives the (N, D) frames under row i's reading, or None for text alone.
     """
 
-    def __init__(self, module: Adapted, rows: Sequence[Filled], pooled: Callable[[int], Tensor | None],
-                 options: LanguageOptions) -> None:
+    def __init__(
+        self, module: Adapted, rows: Sequence[Filled], pooled: Callable[[int], Tensor | None], options: LanguageOptions
+    ) -> None:
         self.module: nn.Module = module
         self.rows, self.pooled = rows, pooled
         self.buckets = Buckets([len(row.ids) for row in rows], options.tokens, options.seed)
@@ -91,8 +93,11 @@ class LanguageObjective:
         chosen = self.buckets[number]
         rows = [self.rows[i] for i in chosen]
         ids, labels = padded(rows)
-        frames = [(place, row.places[0][1], found) for place, (i, row) in enumerate(zip(chosen, rows))
-                  if (found := self.pooled(i)) is not None]
+        frames = [
+            (place, row.places[0][1], found)
+            for place, (i, row) in enumerate(zip(chosen, rows, strict=False))
+            if (found := self.pooled(i)) is not None
+        ]
         return ids, labels, frames
 
     def loss(self, module: nn.Module, batch: tuple) -> tuple[Tensor, dict[str, float]]:

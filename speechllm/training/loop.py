@@ -93,8 +93,15 @@ def fit(objective: Objective, schedule: Schedule, folder: Path, accelerator: Acc
         done = step + 1
         if accelerator.is_main_process and (done % schedule.save_every == 0 or done == schedule.steps):
             plain = accelerator.unwrap_model(module)
-            checkpoint.save(folder, done, {"module": trained_state(plain), "optimizer": optimizer.state_dict(),
-                                           "scheduler": scheduler.state_dict()})
+            checkpoint.save(
+                folder,
+                done,
+                {
+                    "module": trained_state(plain),
+                    "optimizer": optimizer.state_dict(),
+                    "scheduler": scheduler.state_dict(),
+                },
+            )
     return objective.module.eval()
 
 
@@ -161,16 +168,23 @@ class Log:
         names = {name for row in self.rows for name in row}
         means = {name: _mean([row[name] for row in self.rows if name in row]) for name in sorted(names)}
         seconds = time.perf_counter() - self.began
-        line = {"step": done, **{k: round(v, 4) for k, v in means.items()}, "lr": lr,
-                "seconds_a_step": round(seconds / len(self.rows), 3)}
+        line = {
+            "step": done,
+            **{k: round(v, 4) for k, v in means.items()},
+            "lr": lr,
+            "seconds_a_step": round(seconds / len(self.rows), 3),
+        }
         self.rows, self.began = [], time.perf_counter()
         if self.is_main:
             with open(self.path, "a") as file:
                 file.write(json.dumps(line) + "\n")
             left = seconds / max(1, self.schedule.log_every) * (self.schedule.steps - done) / 60
-            print(f"{self.path.parent.name} {done}/{self.schedule.steps} " +
-                  " ".join(f"{k} {v:.4g}" for k, v in line.items() if k not in {"step"}) + f" | {left:.0f} min left",
-                  flush=True)
+            print(
+                f"{self.path.parent.name} {done}/{self.schedule.steps} "
+                + " ".join(f"{k} {v:.4g}" for k, v in line.items() if k not in {"step"})
+                + f" | {left:.0f} min left",
+                flush=True,
+            )
 
 
 def _mean(values: list[float]) -> float:

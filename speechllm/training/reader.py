@@ -45,8 +45,13 @@ class ReaderOptions:
 def mel_cache(root: Path, rows: Sequence[dict], tail_seconds: float) -> cache.Cache:
     """Log-mel features of each row's audio, (T, 80) fp16 under the name `mel`."""
     key = "mel-" + cache.digest([row["audio"] for row in rows], tail_seconds)
-    return cache.build(root, key, rows, lambda part: [{"mel": log_mel(load(row["audio"]), tail_seconds).half()}
-                                                      for row in part], "features")
+    return cache.build(
+        root,
+        key,
+        rows,
+        lambda part: [{"mel": log_mel(load(row["audio"]), tail_seconds).half()} for row in part],
+        "features",
+    )
 
 
 def restyle(rows: Sequence[dict], mels: cache.Cache, model: WhisperModel, spelling: Spelling, root: Path) -> list[str]:
@@ -85,8 +90,9 @@ def _sentence(text: str) -> str:
 class ReaderObjective:
     """Cross-entropy of the language token, the text and its end, teacher forced."""
 
-    def __init__(self, model: WhisperModel, spelling: Spelling, rows: Sequence[dict], mels: cache.Cache,
-                 options: ReaderOptions) -> None:
+    def __init__(
+        self, model: WhisperModel, spelling: Spelling, rows: Sequence[dict], mels: cache.Cache, options: ReaderOptions
+    ) -> None:
         self.module: nn.Module = model
         self.spelling, self.rows, self.mels, self.options = spelling, rows, mels, options
         self.buckets = Buckets([len(mels[i]["mel"]) for i in range(len(rows))], options.frames, options.seed)

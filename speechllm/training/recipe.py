@@ -1,7 +1,7 @@
 """A recipe is a YAML that trains: which bases, which corpora, and how long each stage learns.
 
-Its stages say how the model hears: `reader`, `ctc` and `language` make one that reads, `frames` alone one that listens to
-an encoder's frames.
+Its stages say how the model hears: `reader`, `ctc` and `language` make one that reads, `frames` alone one that
+listens to an encoder's frames.
 
     python train.py recipes/pocket.yaml            # runs/pocket, goes on where it stopped
     accelerate launch train.py recipes/pocket.yaml # the same on many devices
@@ -110,6 +110,8 @@ def run(path: Path | str, folder: Path | str | None = None) -> Path:
     home.mkdir(parents=True, exist_ok=True)
     if not path.is_dir():
         if (home / RECIPE).exists() and (home / RECIPE).read_bytes() != path.read_bytes():
-            raise DataError(f"{home} was begun with another recipe; give another folder, or `train {home}` to go on with it")
+            raise DataError(
+                f"{home} was begun with another recipe; give another folder, or `train {home}` to go on with it"
+            )
         shutil.copyfile(path, home / RECIPE)
     return begin(recipe, home).train()

@@ -1,10 +1,10 @@
-"""The stages of a run in their order: each takes what the one before left in the folder, and may be killed and rerun."""
+"""The stages of a run in their order: each takes what the one before left in the folder, and may be killed."""
 
 from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -113,8 +113,10 @@ class Run(RunFolder):
         untuned = WhisperModel.from_pretrained(self.whisper_folder, self.dtype)
         chosen = [i for i, row in enumerate(rows) if row["corpus"] in options.restyle]
         mels = reader.mel_cache(self.caches, rows, options.tail_seconds)
-        labels = reader.restyle([rows[i] for i in chosen], [mels[i] for i in chosen], untuned, self.spelling, self.caches)
-        for i, label in zip(chosen, labels):
+        labels = reader.restyle(
+            [rows[i] for i in chosen], [mels[i] for i in chosen], untuned, self.spelling, self.caches
+        )
+        for i, label in zip(chosen, labels, strict=False):
             rows[i]["text"] = label
         rows = unreserved(rows)
         path.write_text(json.dumps(rows, ensure_ascii=False), "utf-8")
@@ -128,8 +130,12 @@ class Run(RunFolder):
         options = self.recipe.reader
         if not self._done("reader", options.schedule):
             model = self._adapted_whisper()
-            fit(reader.ReaderObjective(model, self.spelling, self.recordings, self.mels, options), options.schedule,
-                self.folder / "reader", self.accelerator)
+            fit(
+                reader.ReaderObjective(model, self.spelling, self.recordings, self.mels, options),
+                options.schedule,
+                self.folder / "reader",
+                self.accelerator,
+            )
 
     def _adapted_whisper(self) -> WhisperModel:
         model = WhisperModel.from_pretrained(self.whisper_folder, self.dtype)
@@ -148,8 +154,9 @@ class Run(RunFolder):
     @cached_property
     def first_pass_config(self) -> ConformerConfig:
         options = self.recipe.ctc
-        return ConformerConfig(input_size=self.whisper.config.size, size=options.size, layers=options.layers,
-                               dropout=options.dropout)
+        return ConformerConfig(
+            input_size=self.whisper.config.size, size=options.size, layers=options.layers, dropout=options.dropout
+        )
 
     def _train_ctc(self) -> None:
         options = self.recipe.ctc
@@ -185,7 +192,9 @@ class Run(RunFolder):
             return out
 
         plain = [{"audio": row["audio"], "lang": row["lang"]} for row in rows]
-        return cache.build(self.caches, "readings-" + cache.digest(options.reader, options.ctc, plain), plain, compute, "readings")
+        return cache.build(
+            self.caches, "readings-" + cache.digest(options.reader, options.ctc, plain), plain, compute, "readings"
+        )
 
     def _train_language(self) -> None:
         options = self.recipe.language
@@ -196,26 +205,30 @@ class Run(RunFolder):
         model.use_rows(self.rows)
         model.add_lora(options.rank, options.alpha, options.dropout)
         adapted = language.Adapted(model, ReadingBridge(self.first_pass_config.size, model.size))
-        fit(language.LanguageObjective(adapted, rows, pooled.get, options), options.schedule, self.folder / "language",
-            self.accelerator)
+        fit(
+            language.LanguageObjective(adapted, rows, pooled.get, options),
+            options.schedule,
+            self.folder / "language",
+            self.accelerator,
+        )
 
-    def _mixture(self) -> tuple[list, dict[int, Tensor]]:
-        """Written rows of text, those with a recording read by the tuned model and with its frames."""
+    def _mixture(self) -> tuple[list[Filled], dict[int, Tensor]]:
+        """Written rows of text, and by row number the frames of those whose recording was read by the tuned model."""
         options = self.recipe.language
         spec = mixture.MixtureSpec(rows=options.rows, seed=options.seed, audio=True)
-        rows = list(mixture.build(spec))
-        spoken = [row for row in rows if "audio" in row]
-        unique = sorted({(row["audio"], row["lang"]) for row in spoken})
-        heard = self.readings([{"audio": audio, "lang": lang} for audio, lang in unique])
-        places = {audio: place for place, (audio, _) in enumerate(unique)}
-        written, pooled = [], {}
+        rows = list(mixture.build(replace(spec, shares=options.shares) if options.shares else spec))
+        recorded = sorted({(row["audio"], row["lang"]) for row in rows if "audio" in row}, key=cache.digest)
+        recorded = recorded[: options.recordings]
+        heard = self.readings([{"audio": audio, "lang": lang} for audio, lang in recorded])
+        places = {audio: place for place, (audio, _) in enumerate(recorded)}
+        written: list[Filled] = []
+        pooled: dict[int, Tensor] = {}
         for row in rows:
-            if "audio" in row:
-                found = heard[places[row["audio"]]]
-                row = {**row, "text": bytes(found["text"].tolist()).decode()}
-            filled = language.write(row, self.vocabulary)
-            if len(filled.ids) <= options.longest and row["text"]:
-                if "audio" in row:
+            found = heard[places[row["audio"]]] if row.get("audio") in places else None
+            text = row["text"] if found is None else bytes(found["text"].tolist()).decode()
+            filled = language.write({**row, "text": text}, self.vocabulary)
+            if text and len(filled.ids) <= options.longest:
+                if found is not None:
                     pooled[len(written)] = found["pooled"].float()
                 written.append(filled)
         return written, pooled
@@ -226,11 +239,16 @@ class Run(RunFolder):
 
         options = self.recipe
         config = SpeechLLMConfig(
-            reader_base=options.reader.base, reader_source=options.reader.source,
-            reader_rank=options.reader.rank, reader_alpha=options.reader.alpha,
-            language_base=options.language.base, language_source=options.language.source,
-            language_rank=options.language.rank, language_alpha=options.language.alpha,
-            tail_seconds=options.reader.tail_seconds, first_pass=vars(self.first_pass_config) | {"dropout": 0.0},
+            reader_base=options.reader.base,
+            reader_source=options.reader.source,
+            reader_rank=options.reader.rank,
+            reader_alpha=options.reader.alpha,
+            language_base=options.language.base,
+            language_source=options.language.source,
+            language_rank=options.language.rank,
+            language_alpha=options.language.alpha,
+            tail_seconds=options.reader.tail_seconds,
+            first_pass=vars(self.first_pass_config) | {"dropout": 0.0},
         )
         model = SpeechLLM.on_bases(config)
         self._restore("reader", model.whisper)
@@ -255,8 +273,12 @@ class FramesRun(RunFolder):
         options = self.recipe.frames
         torch.manual_seed(options.schedule.seed)
         config = SpeechLLMConfig(
-            hearing="frames", frames=asdict(options.config()), language_base=options.base,
-            language_source=options.source, language_rank=options.rank, language_alpha=options.alpha,
+            hearing="frames",
+            frames=asdict(options.config()),
+            language_base=options.base,
+            language_source=options.source,
+            language_rank=options.rank,
+            language_alpha=options.alpha,
         )
         model = SpeechLLM.on_bases(config, self.dtype).to(self.accelerator.device)
         encoder = model.ear.encoder

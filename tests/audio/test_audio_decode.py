@@ -161,9 +161,7 @@ def test_joined_blocks_equal_load(count: int, hz: int, block: float, seed: int) 
     blocks = list(stream((samples, hz), block_seconds=block))
     assert np.array_equal(np.concatenate([clip.samples for clip in blocks]), whole)
     assert {len(clip.samples) for clip in blocks[:-1]} <= {round(block * 16_000)}
-    np.testing.assert_allclose(
-        whole, soxr.resample(samples, hz, 16_000) if hz != 16_000 else samples, atol=1e-6
-    )
+    np.testing.assert_allclose(whole, soxr.resample(samples, hz, 16_000) if hz != 16_000 else samples, atol=1e-6)
 
 
 def test_joined_blocks_of_every_container_equal_load(recordings: dict[str, bytes]) -> None:
@@ -201,9 +199,7 @@ def test_limits_hold_where_the_header_is_silent(monkeypatch: pytest.MonkeyPatch)
     """A stream of aac declares nothing: the seconds are counted, and decoding ends there."""
     counted = []
     plain = AudioLimits.check_seconds
-    monkeypatch.setattr(
-        AudioLimits, "check_seconds", lambda *given: (counted.append(given[1]), plain(*given))[1]
-    )
+    monkeypatch.setattr(AudioLimits, "check_seconds", lambda *given: (counted.append(given[1]), plain(*given))[1])
     samples = tone(16_000, 30)
     data = by_av_in_memory(samples)
     with pytest.raises(AudioLimitError):

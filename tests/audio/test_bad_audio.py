@@ -215,9 +215,7 @@ def test_damaged_recordings_give_a_clip_or_an_audio_error(name: str, recordings:
     generator = np.random.default_rng(len(name))
     for _ in range(15):
         data = bytearray(recordings[name][: int(generator.integers(100, len(recordings[name])))])
-        reach = (
-            len(data) if generator.random() < 0.5 else min(len(data), 300)
-        )  # half of the time only the headers
+        reach = len(data) if generator.random() < 0.5 else min(len(data), 300)  # half of the time only the headers
         for place in generator.integers(0, reach, size=int(generator.integers(1, 20))):
             data[place] = generator.integers(256)
         clip_or_audio_error(bytes(data))

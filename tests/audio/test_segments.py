@@ -62,9 +62,7 @@ def test_speech_is_found_where_it_was_put(detector: SpeechDetector, spoken: list
     assert moved[-1][1] == pytest.approx(2.048 + end, abs=0.25)
 
 
-def test_probabilities_are_one_a_window_whatever_the_pieces(
-    detector: SpeechDetector, spoken: list[Clip]
-) -> None:
+def test_probabilities_are_one_a_window_whatever_the_pieces(detector: SpeechDetector, spoken: list[Clip]) -> None:
     clip = spoken[1]
     whole = detector.probabilities(clip)
     assert whole.shape == (-(-len(clip.samples) // WINDOW),)

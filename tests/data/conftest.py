@@ -72,8 +72,7 @@ def small_data(tmp_path, monkeypatch, unpacked_prompts):
     _rows(texts / "sentences/eval.jsonl.gz", [{**shared, "text": "An EVAL sentence that others read, too"}])
     for lang in ("de", "fr", "es", "nl", "ru", "cs"):
         pairs = [
-            {"en": english, lang: theirs}
-            for english, theirs in zip(SENTENCES["en"], SENTENCES[lang], strict=False)
+            {"en": english, lang: theirs} for english, theirs in zip(SENTENCES["en"], SENTENCES[lang], strict=False)
         ]
         _rows(texts / f"translation/en-{lang}.train.jsonl.gz", pairs)
     for lang in ("it", "cs"):

@@ -39,9 +39,7 @@ def test_a_package_is_unpacked_once_and_only_below_the_path(tmp_path, monkeypatc
     (tmp_path / "made/DEBIAN/control").write_text(control)
     (tmp_path / "made/usr/share/a/text").write_text("hello")
     (tmp_path / "made/etc/other").write_text("not wanted")
-    subprocess.run(
-        ["dpkg-deb", "-b", tmp_path / "made", tmp_path / "tiny_1_all.deb"], check=True, capture_output=True
-    )
+    subprocess.run(["dpkg-deb", "-b", tmp_path / "made", tmp_path / "tiny_1_all.deb"], check=True, capture_output=True)
     monkeypatch.setenv("SPEECHLLM_DEB", str(tmp_path))
     folder = debian.unpacked(["tiny"])
     assert (folder / "usr/share/a/text").read_text() == "hello"
@@ -62,7 +60,5 @@ def test_dialogues_are_pairs_with_plain_marks(unpacked_prompts):
 
 
 def test_lines_without_words_are_left_out():
-    script = (
-        'dialogId("a", "f", "...")\ndialogStr("...")\ndialogId("b", "f", "Well.....")\n\ndialogStr("Beh...")'
-    )
+    script = 'dialogId("a", "f", "...")\ndialogStr("...")\ndialogId("b", "f", "Well.....")\n\ndialogStr("Beh...")'
     assert dialogues.parse(script) == [("Well...", "Beh...")]

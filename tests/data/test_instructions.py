@@ -124,15 +124,10 @@ def test_every_operation_is_tried_both_ways():
     ],
 )
 def test_digits_must_be_the_same(answer, is_right):
-    assert (
-        followed("numbers_to_digits", "It is a quarter to six now.", answer, {}, "It is 5:45 now.")
-        == is_right
-    )
+    assert followed("numbers_to_digits", "It is a quarter to six now.", answer, {}, "It is 5:45 now.") == is_right
 
 
-@pytest.mark.parametrize(
-    ("answer", "is_right"), [("1,234", True), ("1234", True), ("1 234", True), ("1.235", False)]
-)
+@pytest.mark.parametrize(("answer", "is_right"), [("1,234", True), ("1234", True), ("1 234", True), ("1.235", False)])
 def test_thousands_may_be_grouped(answer, is_right):
     assert followed("numbers_to_digits", "one thousand...", answer, {}, "1,234") == is_right
 
@@ -154,9 +149,7 @@ def test_translations_count_by_chrf(operation, answer, is_right):
 
 
 SOURCES = Sources(
-    sentences={
-        "en": ["The old man went home early.", "Nobody saw it, said she.", "Is the window open to the sea?"]
-    },
+    sentences={"en": ["The old man went home early.", "Nobody saw it, said she.", "Is the window open to the sea?"]},
     numbers={"en": [("a quarter to six", "5:45")]},
     pairs={("en", "de"): [("Good morning.", "Guten Morgen."), ("I see it.", "Ich sehe es.")]},
 )
@@ -186,9 +179,7 @@ def test_items_repeat_by_seed():
 
 def test_yes_and_no_come_about_as_often():
     rng = random.Random(0)
-    answers = [
-        about("contains", text, rng, other="Purple mountains never sleep.").answer for text in [TEXT] * 400
-    ]
+    answers = [about("contains", text, rng, other="Purple mountains never sleep.").answer for text in [TEXT] * 400]
     assert 0.4 < answers.count("yes") / len(answers) < 0.6
 
 
@@ -217,9 +208,7 @@ def test_a_text_is_close_to_itself_in_any_case(text):
     assert instructions.followed("quotes", "a b c", '"a b c"', {})
 
 
-@given(
-    st.sampled_from([name for name in OPERATIONS if name not in TRANSLATING]), st.text(), st.text(max_size=80)
-)
+@given(st.sampled_from([name for name in OPERATIONS if name not in TRANSLATING]), st.text(), st.text(max_size=80))
 def test_no_answer_breaks_a_check(operation, text, answer):
     item = about(operation, text, random.Random(0))
     if item is not None:

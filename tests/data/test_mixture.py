@@ -92,9 +92,7 @@ def test_dev_texts_are_not_trained_on(small_data, monkeypatch):
 def test_clips_are_carried_on_request(small_data):
     rows = list(build(MixtureSpec(rows=400, audio=True)))
     clips = [row["audio"] for row in rows if "audio" in row]
-    assert {Path(path).name for path in clips if path.endswith(".ogg")} == {
-        "3.ogg"
-    }  # 1: no capitals; 2: eval
+    assert {Path(path).name for path in clips if path.endswith(".ogg")} == {"3.ogg"}  # 1: no capitals; 2: eval
     assert all(Path(path).is_file() for path in clips if path.endswith(".flac"))
     assert any(row["task"] == "translate" for row in rows if "audio" in row)
     assert not any("audio" in row for row in build(MixtureSpec(rows=100)))

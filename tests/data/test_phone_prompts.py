@@ -20,9 +20,7 @@ def test_texts_are_what_is_said(unpacked_prompts):
 
 def test_audio_belongs_to_the_text(unpacked_prompts):
     for prompt in phone_prompts.prompts():
-        assert all(
-            path.is_file() and path.stem == prompt.id.rsplit("/")[-1] for path in prompt.audio.values()
-        )
+        assert all(path.is_file() and path.stem == prompt.id.rsplit("/")[-1] for path in prompt.audio.values())
     assert all(not prompt.audio for prompt in phone_prompts.prompts(audio=False))
 
 
@@ -42,9 +40,7 @@ def test_split_ignores_case():
 
 
 def test_accents_are_restored_where_they_nearly_always_stand():
-    counts = phone_prompts.accent_counts(
-        ["El número cambió."] * 9 + ["Numero el número.", "esta está está está"]
-    )
+    counts = phone_prompts.accent_counts(["El número cambió."] * 9 + ["Numero el número.", "esta está está está"])
     assert phone_prompts.restore_accents("Numero, numero y esta xyz", counts) == "Número, número y esta xyz"
 
 

@@ -40,9 +40,7 @@ def test_alphabets_do_not_mix():
     latin, cyrillic = "Ein langes deutsches Wort steht hier", "Здесь стоит длинное русское слово"
     for seed in range(200):
         assert all(letter < "\u0400" for letter in as_read(latin, random.Random(seed), 0.9))
-        assert all(
-            letter > "\u0400" for letter in as_read(cyrillic, random.Random(seed), 0.9).replace(" ", "")
-        )
+        assert all(letter > "\u0400" for letter in as_read(cyrillic, random.Random(seed), 0.9).replace(" ", ""))
 
 
 @given(st.text(), st.integers())

@@ -10,12 +10,29 @@ from speechllm.data import spoken
 from speechllm.errors import DataError, TaskError
 
 CLIPS = [
-    {"audio": "1.wav", "text": "SHE WALKED SLOWLY HOME", "lang": "en", "split": "train",
-     "translation": {"de": "Sie ging langsam heim.", "fr": "Elle rentra lentement."}},
-    {"audio": "2.wav", "text": "Where is it?", "lang": "en", "split": "train", "question": "What is asked?",
-     "answers": ["where it is", "its place"]},
-    {"audio": "3.wav", "text": "Das Fenster stand offen.", "lang": "de", "split": "train", "target": "English",
-     "translation": "The window stood open."},
+    {
+        "audio": "1.wav",
+        "text": "SHE WALKED SLOWLY HOME",
+        "lang": "en",
+        "split": "train",
+        "translation": {"de": "Sie ging langsam heim.", "fr": "Elle rentra lentement."},
+    },
+    {
+        "audio": "2.wav",
+        "text": "Where is it?",
+        "lang": "en",
+        "split": "train",
+        "question": "What is asked?",
+        "answers": ["where it is", "its place"],
+    },
+    {
+        "audio": "3.wav",
+        "text": "Das Fenster stand offen.",
+        "lang": "de",
+        "split": "train",
+        "target": "English",
+        "translation": "The window stood open.",
+    },
     {"audio": "4.wav", "split": "train"},
     {"audio": "5.wav", "text": "Nobody trains on this.", "lang": "en", "split": "eval"},
     {"audio": "6.wav", "text": "NOBODY TRAINS ON THIS", "lang": "en", "split": "train"},
@@ -40,11 +57,15 @@ def answers(rows: list[dict], task: str) -> list[tuple[str, str]]:
 def test_each_clip_teaches_what_its_manifest_answers(corpus: str) -> None:
     rows = spoken.rows(["made"], ["transcribe", "translate", "ask"])
     assert answers(rows, "transcribe") == [
-        ("1.wav", "she walked slowly home"), ("2.wav", "Where is it?"), ("3.wav", "Das Fenster stand offen."),
+        ("1.wav", "she walked slowly home"),
+        ("2.wav", "Where is it?"),
+        ("3.wav", "Das Fenster stand offen."),
         ("4.wav", ""),
     ]
     assert answers(rows, "translate") == [
-        ("1.wav", "Sie ging langsam heim."), ("1.wav", "Elle rentra lentement."), ("3.wav", "The window stood open."),
+        ("1.wav", "Sie ging langsam heim."),
+        ("1.wav", "Elle rentra lentement."),
+        ("3.wav", "The window stood open."),
     ]
     assert answers(rows, "ask") == [("2.wav", "where it is")]
     assert all("German" in row["instruction"] for row in rows if row["answer"].startswith("Sie"))
@@ -65,8 +86,9 @@ def test_nothing_to_train_on_is_an_error(corpus: str) -> None:
         spoken.rows(["made"], ["sing"])
 
 
-def test_telephone_prompts_are_translated_into_each_other(unpacked_prompts: Path, tmp_path: Path,
-                                                          monkeypatch: pytest.MonkeyPatch) -> None:
+def test_telephone_prompts_are_translated_into_each_other(
+    unpacked_prompts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("SPEECHLLM_DATA", str(tmp_path / "none"))
     rows = spoken.rows(["asterisk"], ["translate"])
     assert rows

@@ -76,9 +76,7 @@ def test_ids_are_stable():
 @settings(max_examples=200, deadline=None)
 @given(st.lists(st.text(alphabet="aB ñé-’,.7–ж\u0301日", max_size=4), max_size=6))
 def test_pieces_give_the_labels_of_the_joined_text(pieces):
-    pieces = [
-        piece.lstrip("\u0301") for piece in pieces
-    ]  # a letter split across pieces is the documented exception
+    pieces = [piece.lstrip("\u0301") for piece in pieces]  # a letter split across pieces is the documented exception
     labels, owners = ALPHABET.encode_pieces(pieces)
     assert labels.tolist() == ALPHABET.encode("".join(pieces))
     assert (np.diff(owners) >= 0).all()
@@ -163,9 +161,7 @@ def test_align_equals_ctc_loss_when_one_path_has_all_the_mass():
     spans = align(torch.tensor(scores), labels)
     assert spans.tolist() == [[0, 2], [2, 3], [4, 5], [7, 8], [8, 9]]
     best = sum(scores[t, label] for t, label in enumerate(path_of(spans, labels, len(drawn))))
-    loss = F.ctc_loss(
-        torch.tensor(scores)[:, None], torch.tensor([labels]), [len(drawn)], [5], reduction="sum"
-    )
+    loss = F.ctc_loss(torch.tensor(scores)[:, None], torch.tensor([labels]), [len(drawn)], [5], reduction="sum")
     assert -best == pytest.approx(float(loss), abs=1e-6)
 
 

@@ -77,9 +77,7 @@ def test_a_row_does_not_depend_on_its_batch(encoder_and_rate):
 def test_equals_the_model_called_by_hand(encoder_and_rate):
     encoder, _ = encoder_and_rate
     clip = noise(1.5, 5)
-    inputs = encoder.extractor(
-        clip.samples, sampling_rate=16000, return_tensors="pt", return_attention_mask=True
-    )
+    inputs = encoder.extractor(clip.samples, sampling_rate=16000, return_tensors="pt", return_attention_mask=True)
     expected = encoder.model(**inputs).last_hidden_state
     hidden, lengths = encoder(*encoder.features([clip]))
     torch.testing.assert_close(hidden[0], expected[0, : lengths[0]], atol=1e-5, rtol=0)
@@ -109,9 +107,7 @@ def test_saved_and_loaded_gives_the_same_frames(build, tmp_path):
 def test_a_checkpoint_with_a_head_gives_its_encoder(tmp_path):
     inner = parakeet()
     with_head = transformers.ParakeetForCTC(
-        transformers.ParakeetCTCConfig(
-            encoder_config=inner.model.config.to_dict(), vocab_size=8, pad_token_id=7
-        )
+        transformers.ParakeetCTCConfig(encoder_config=inner.model.config.to_dict(), vocab_size=8, pad_token_id=7)
     )
     with_head.save_pretrained(tmp_path)
     inner.extractor.save_pretrained(tmp_path)

@@ -14,9 +14,7 @@ TEXTS = [
     "They saw him near the river, alone.", "she waited for twenty three days",
     "the captain shook his head and the crew left",
 ]  # fmt: skip
-SENTENCE_OPERATIONS = {name for name, operation in OPERATIONS.items() if operation.sentences > 1} | set(
-    TRANSLATING
-)
+SENTENCE_OPERATIONS = {name for name, operation in OPERATIONS.items() if operation.sentences > 1} | set(TRANSLATING)
 
 
 @pytest.fixture
@@ -40,9 +38,7 @@ def test_items_are_made_of_evaluation_clips_in_held_out_words(data):
         assert "eval" in item["audio"]
         wordings = OPERATIONS[item["operation"]].wordings(held_out=True)
         assert item["instruction"] in {
-            prompts.fill(w, item["arguments"])
-            for w in wordings
-            if prompts.slots_of(w) <= set(item["arguments"])
+            prompts.fill(w, item["arguments"]) for w in wordings if prompts.slots_of(w) <= set(item["arguments"])
         }
     counts = Counter(item["operation"] for item in items)
     assert set(counts) == set(OPERATIONS) - SENTENCE_OPERATIONS

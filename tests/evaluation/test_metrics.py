@@ -30,9 +30,7 @@ words = st.lists(st.sampled_from(["ein", "zwei", "drei", "vier"]), min_size=1, m
 @given(st.lists(st.tuples(words, words), min_size=1, max_size=5))
 def test_error_rates_are_jiwers_on_any_words(pairs):
     references, answers = map(list, zip(*pairs, strict=True))
-    assert score("wer", results(references, answers, "de")).value == pytest.approx(
-        100 * jiwer.wer(references, answers)
-    )
+    assert score("wer", results(references, answers, "de")).value == pytest.approx(100 * jiwer.wer(references, answers))
 
 
 @pytest.mark.parametrize(

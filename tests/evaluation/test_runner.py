@@ -121,9 +121,7 @@ def test_a_broken_clip_counts_as_an_empty_answer(tmp_path):
 
 def test_limit_and_progress_bar(tmp_path, capsys):
     rows = read(tmp_path, "transcribe", [row()] * 5)
-    report = runner.evaluate(
-        lambda task, audio, **slots: FakeAnswer(""), tasks.load("transcribe"), rows, limit=3
-    )
+    report = runner.evaluate(lambda task, audio, **slots: FakeAnswer(""), tasks.load("transcribe"), rows, limit=3)
     assert report.n == 3
     assert "transcribe" in capsys.readouterr().err
 
@@ -135,12 +133,8 @@ def test_nothing_to_evaluate_is_an_error(tmp_path):
 
 def test_seconds_come_from_the_file_when_the_row_has_none(tmp_path):
     soundfile.write(tmp_path / "a.wav", np.zeros(8000, np.float32), 16_000)
-    rows = read(
-        tmp_path, "transcribe", [row(audio="a.wav", duration=None), row(audio="gone.wav", duration=None)]
-    )
-    report = runner.evaluate(
-        lambda task, audio, **s: FakeAnswer(""), tasks.load("transcribe"), rows, progress=False
-    )
+    rows = read(tmp_path, "transcribe", [row(audio="a.wav", duration=None), row(audio="gone.wav", duration=None)])
+    report = runner.evaluate(lambda task, audio, **s: FakeAnswer(""), tasks.load("transcribe"), rows, progress=False)
     assert report.seconds_of_audio == 0.5
 
 
@@ -149,9 +143,7 @@ def test_a_task_of_ones_own_is_evaluated(tmp_path):
                                         "slots: {question: {required: true}}\n")  # fmt: skip
     task = tasks.load(tmp_path / "mood.yaml")
     rows = list(runner.read(write(tmp_path, [row(mood="Happy")]), task, slots={"question": "How?"}))
-    report = runner.evaluate(
-        lambda given, audio, **s: FakeAnswer(given.name and "happy"), task, rows, progress=False
-    )
+    report = runner.evaluate(lambda given, audio, **s: FakeAnswer(given.name and "happy"), task, rows, progress=False)
     assert report.metrics == {"exact": 100.0}
 
 

@@ -66,9 +66,7 @@ def stored_tensors(model: WhisperForConditionalGeneration) -> dict[str, np.ndarr
     tensors = {"encoder/num_heads": np.array(2, np.int16), "decoder/activation": np.array(1, np.int8)}
 
     def put(name: str, source: str, norm: bool = False) -> None:
-        for ours, theirs in zip(
-            ("gamma", "beta") if norm else ("weight", "bias"), ("weight", "bias"), strict=True
-        ):
+        for ours, theirs in zip(("gamma", "beta") if norm else ("weight", "bias"), ("weight", "bias"), strict=True):
             tensors[f"{name}/{ours}"] = state[f"model.{source}.{theirs}"]
 
     def stack(name: str, source: str, parts: str) -> None:
@@ -109,12 +107,7 @@ def binary(tensors: dict[str, np.ndarray]) -> bytes:
     out = struct.pack("<I", 6) + text("WhisperSpec") + struct.pack("<II", 3, len(tensors))
     for name, values in tensors.items():
         shape = struct.pack(f"<B{values.ndim}I", values.ndim, *values.shape)
-        out += (
-            text(name)
-            + shape
-            + struct.pack("<BI", kinds[str(values.dtype)], values.nbytes)
-            + values.tobytes()
-        )
+        out += text(name) + shape + struct.pack("<BI", kinds[str(values.dtype)], values.nbytes) + values.tobytes()
     return out + struct.pack("<I", 1) + text("decoder/projection/weight") + text("decoder/embeddings/weight")
 
 
@@ -146,9 +139,7 @@ def test_the_folder_is_the_model_it_came_from(whisper, tmp_path):
         torch.testing.assert_close(loaded.state_dict()[name], tensor, rtol=0, atol=0)
     features, ids = torch.randn(1, 8, 40), torch.tensor([[1, 2, 3]])
     with torch.no_grad():
-        answers = [
-            model.float().eval()(features, decoder_input_ids=ids).logits for model in (loaded, whisper)
-        ]
+        answers = [model.float().eval()(features, decoder_input_ids=ids).logits for model in (loaded, whisper)]
     whisper.half()
     torch.testing.assert_close(*answers)
     generation = loaded.generation_config

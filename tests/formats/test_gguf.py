@@ -118,9 +118,7 @@ def test_quantised_tensors_come_back_within_their_step(tmp_path):
     loaded = AutoModelForCausalLM.from_pretrained(convert(model, tmp_path, "gemma3", quantised=True))
     for name, tensor in model.state_dict().items():
         step = tensor.float().abs().max() / 127  # of 8 bits over the largest value of a block
-        torch.testing.assert_close(
-            loaded.state_dict()[name].float(), tensor.float(), atol=float(step), rtol=0.01
-        )
+        torch.testing.assert_close(loaded.state_dict()[name].float(), tensor.float(), atol=float(step), rtol=0.01)
 
 
 def test_rotary_order_undoes_llama_cpp():

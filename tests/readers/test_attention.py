@@ -19,10 +19,24 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_equals_transformers_on_thirty_seconds(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    hub = WhisperForConditionalGeneration(HubConfig(
-        vocab_size=100, num_mel_bins=80, d_model=32, encoder_layers=2, decoder_layers=2, encoder_attention_heads=2,
-        decoder_attention_heads=2, encoder_ffn_dim=64, decoder_ffn_dim=64, max_target_positions=64, pad_token_id=0,
-        bos_token_id=1, eos_token_id=2, decoder_start_token_id=3)).eval()
+    hub = WhisperForConditionalGeneration(
+        HubConfig(
+            vocab_size=100,
+            num_mel_bins=80,
+            d_model=32,
+            encoder_layers=2,
+            decoder_layers=2,
+            encoder_attention_heads=2,
+            decoder_attention_heads=2,
+            encoder_ffn_dim=64,
+            decoder_ffn_dim=64,
+            max_target_positions=64,
+            pad_token_id=0,
+            bos_token_id=1,
+            eos_token_id=2,
+            decoder_start_token_id=3,
+        )
+    ).eval()
     hub.save_pretrained(tmp_path)
     ours = WhisperModel.from_pretrained(tmp_path)
     features, ids = torch.randn(1, 80, 3000), torch.tensor([[5, 6, 7, 8]])
@@ -59,7 +73,9 @@ def test_a_reading_that_does_not_end_is_cut(folder: Path) -> None:
     model, spelling = WhisperModel.from_pretrained(folder), Spelling(folder)
     model.decoder.embed_tokens.weight[spelling.end] = 0
     model.decoder.layer_norm.bias.copy_(model.decoder.embed_tokens.weight[65] * 100)
-    read = AttentionReader(model.decoder, spelling).read(*model.encoder(torch.randn(1, 50, 80), torch.tensor([50])), ["en"])
+    read = AttentionReader(model.decoder, spelling).read(
+        *model.encoder(torch.randn(1, 50, 80), torch.tensor([50])), ["en"]
+    )
     assert len(read[0].tokens) == 21  # half a second: 10 tokens a second + 16
 
 
