@@ -120,6 +120,8 @@ class Assistant:
         request = _request(task, options)
         if (audio is None) == (reading is None):
             raise TaskError("give a recording as audio=, or what it says as reading=, and not both")
+        if request.reader == "ctc" and self.model.config.hearing != "reading":
+            raise TaskError("this model listens to frames and has no first pass: leave reader at 'attention'")
         return Stream(self._pieces(request, audio, reading, progress))
 
     def batch(self, task: str, audio: Sequence[Any], **options: Any) -> list[Answer]:
@@ -196,8 +198,7 @@ class Assistant:
         with clock.time("hear"):
             if request.reader == "ctc":
                 return Heard(self.model.ear.spell(clip).shifted(offset), (), None)
-            heard = self.model.ear.hear(clip, request.languages)
-            return Heard(heard.reading.shifted(offset), heard.ids, heard.pooled)
+            return self.model.ear.hear(clip, request.languages).shifted(offset)
 
     def _given(self, request: _Request, reading: str) -> Any:
         from speechllm.hearing import from_text
@@ -210,7 +211,7 @@ class Assistant:
         from speechllm.hearing import joined
 
         heard = joined(parts, self.model.vocabulary)
-        if not heard.reading.text:
+        if not heard.ids:
             yield clock.answer(request, "", parts, "no speech")
             return
         if len(heard.ids) > LONGEST_POSITIONS:
@@ -220,7 +221,8 @@ class Assistant:
             )
         is_copy = request.task.name == "transcribe"
         limit = request.limit or (2 * len(heard.ids) + 16 if is_copy else request.task.max_new_tokens)
-        draft = [*heard.ids, self.model.vocabulary.form.end[0]] if is_copy and request.draft else []
+        can_draft = is_copy and request.draft and heard.embeddings is None
+        draft = [*heard.ids, self.model.vocabulary.form.end[0]] if can_draft else []
         effort, ids, text = Effort(), [], ""
         tokens = self.model.answer(Conversation.ask(request.instruction), [heard], limit, draft, effort)
         while True:
@@ -233,8 +235,11 @@ class Assistant:
             if not now.endswith("\ufffd") and len(now) > len(text):
                 yield now[len(text) :]
                 text = now
+        whole = self.model.vocabulary.decode(ids)
+        if len(whole) > len(text):  # cut by the limit inside a character
+            yield whole[len(text) :]
         finish = "stop" if effort.finished == [True] else "length"
-        yield clock.answer(request, self.model.vocabulary.decode(ids).strip(), [heard], finish, seconds)
+        yield clock.answer(request, whole.strip(), [heard], finish, seconds)
 
 
 class _Clock:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -39,7 +40,7 @@ class ReadingBridge(nn.Module):
         return embeddings + self.residual(self.norm(pooled.to(weight.dtype))).to(embeddings.dtype)
 
 
-def pool(hidden: Tensor, spans: Sequence[tuple[int, int]]) -> Tensor:
+def pool(hidden: Tensor, spans: Sequence[tuple[int, int]] | np.ndarray) -> Tensor:
     """Mean of the frames of each half-open span: (T, D) -> (N, D); an empty span takes the frame at its start."""
     assert hidden.ndim == 2, hidden.shape
     if not len(spans):

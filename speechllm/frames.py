@@ -98,7 +98,7 @@ class FramesEar:
     def hear(self, clip: Clip, languages: Sequence[str] = ()) -> Heard:
         """Embeddings of a clip; its reading is empty, its language that of `languages` when they are one."""
         hidden, lengths = self.frames(clip)
-        embeddings, counts = self.bridge(hidden.to(self.bridge.layers[0].weight.dtype), lengths)
+        embeddings, counts = self.bridge(hidden.to(next(self.bridge.parameters()).dtype), lengths)
         count = int(counts[0])
         language = languages[0] if len(languages) == 1 else None
         reading = Reading("", (), language, self.encoder.frame_rate)

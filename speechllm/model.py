@@ -107,7 +107,9 @@ class SpeechLLM(PreTrainedModel):
 
     config_class = SpeechLLMConfig
     base_model_prefix = ""
-    bridge: nn.Module
+    bridge: Any  # its parts, as `hearing` has them; when reading, also:
+    whisper: Any
+    first_pass: Any
 
     def __init__(
         self, config: SpeechLLMConfig, parts: Parts, ear: Any, language: Language, vocabulary: Vocabulary
@@ -162,7 +164,7 @@ class SpeechLLM(PreTrainedModel):
         dtype = dtype or fast_dtype(device)
         model = cls.on_bases(config, dtype)
         model.load_trained(load_file(path / TENSORS))
-        model.to(device)
+        model.to(device)  # type: ignore[arg-type]  (the wrapper of transformers hides what it takes)
         if merge:
             merge_lora(model)
         return model.eval().requires_grad_(False)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -75,7 +76,7 @@ def tiny_language(folder: Path, family: str = "gemma", seed: int = 0) -> Path:
 
     write_tokenizer(folder, family)
     size = Vocabulary(folder).tokenizer.get_vocab_size()
-    common = dict(
+    common: dict[str, Any] = dict(
         vocab_size=size,
         hidden_size=32,
         intermediate_size=64,

@@ -1,5 +1,7 @@
 """Fixtures shared by all tests."""
 
+from collections.abc import Iterator
+
 import pytest
 import torch
 
@@ -17,3 +19,12 @@ def one_thread() -> None:
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> SpeechLLM:
     """A whole model of random weights; tests must not change it."""
     return tiny_model(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(autouse=True)
+def fresh_accelerator() -> Iterator[None]:
+    """accelerate keeps the first device and number format of a process; each test chooses its own."""
+    from accelerate.state import AcceleratorState
+
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)

@@ -12,11 +12,13 @@ import transformers
 import yaml
 from safetensors.torch import load_file
 
+from speechllm.assistant import Assistant
 from speechllm.audio.clip import Clip
+from speechllm.audio.decode import load
 from speechllm.conversation import Conversation
 from speechllm.data import spoken
 from speechllm.encoders.hub import HubEncoder
-from speechllm.errors import DataError, WeightsError
+from speechllm.errors import DataError, TaskError, WeightsError
 from speechllm.frames import FramesConfig, log_mel_config
 from speechllm.hearing import from_text, joined
 from speechllm.model import SpeechLLM, SpeechLLMConfig
@@ -125,6 +127,20 @@ def test_pieces_of_a_long_recording_stand_side_by_side(model: SpeechLLM) -> None
     whole = joined(parts, model.vocabulary)
     assert len(whole.ids) == len(whole.embeddings) == sum(len(part.ids) for part in parts)
     assert torch.equal(whole.embeddings[len(parts[0].ids) :], parts[1].embeddings)
+
+
+def test_an_assistant_answers_about_frames(model: SpeechLLM, tmp_path: Path) -> None:
+    model.save_pretrained(tmp_path)
+    assistant = Assistant(str(tmp_path), device="cpu")
+    clip = load(Path(__file__).parents[1] / "demos/clips/en_clouds.ogg")
+    answer = assistant.run("transcribe", audio=clip, max_new_tokens=8)
+    assert answer.finish != "no speech" and answer.reading == "" and not answer.words
+    heard = [assistant.model.ear.hear(clip)]
+    expected = assistant.model.answer(Conversation.ask(answer.prompt), heard, 8)
+    assert answer.text == assistant.model.vocabulary.decode(expected).strip()
+    assert assistant.run("transcribe", audio=tone(1.0)).finish == "no speech"
+    with pytest.raises(TaskError, match="no first pass"):
+        assistant.run("transcribe", audio=clip, reader="ctc")
 
 
 @pytest.mark.parametrize("seconds", [0.0, 0.001, 0.05])

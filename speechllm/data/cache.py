@@ -10,6 +10,7 @@ import json
 import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from safetensors import safe_open
 from safetensors.torch import save_file
@@ -25,7 +26,7 @@ class Cache:
     def __init__(self, folder: Path, rows: int) -> None:
         self.folder = folder
         self.rows = rows
-        self._open: dict[int, safe_open] = {}
+        self._open: dict[int, Any] = {}
 
     def __len__(self) -> int:
         return self.rows

@@ -26,9 +26,11 @@ LORA_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", 
 class Language(nn.Module):
     """A causal LM with optional LoRA and an optional choice of output rows."""
 
-    def __init__(self, model: nn.Module) -> None:
+    rows: Tensor | None  # (V',) int64
+
+    def __init__(self, model: Any) -> None:
         super().__init__()
-        self.model = model
+        self.model: Any = model
         self.body: nn.Module = model.get_decoder()
         # transformers renamed this argument of every forward; the old name is deprecated, the new one unknown before.
         names = inspect.signature(self.body.forward).parameters

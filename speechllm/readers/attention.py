@@ -70,8 +70,11 @@ class WhisperDecoder(nn.Module):
         """Project the frames hidden (B, T, D) once for all steps; lengths (B,) masks their padding."""
         kept = torch.arange(hidden.shape[1], device=hidden.device) < lengths.unsqueeze(1)
         mask = None if bool(kept.all()) else kept[:, None, None, :]
-        frames = [layer.encoder_attn.keys_values(hidden) for layer in self.layers]
+        frames = [layer.encoder_attn.keys_values(hidden) for layer in self._blocks()]
         return DecoderState(frames, mask, [[] for _ in self.layers])
+
+    def _blocks(self) -> list[DecoderLayer]:
+        return [layer for layer in self.layers if isinstance(layer, DecoderLayer)]
 
     def forward(self, ids: Tensor, state: DecoderState, keep_past: bool = True) -> Tensor:
         """Read ids (B, N) int after what the state holds; returns hidden states (B, N, D) before the output rows."""
@@ -98,6 +101,11 @@ class WhisperModel(nn.Module):
         self.config = config
         self.encoder = WhisperEncoder(config)
         self.decoder = WhisperDecoder(config)
+
+    def forward(self, features: Tensor, lengths: Tensor, ids: Tensor) -> Tensor:
+        """Teacher forcing: features (B, T, mels), lengths (B,), ids (B, N) -> the decoder's hidden states (B, N, D)."""
+        hidden, lengths = self.encoder(features, lengths)
+        return self.decoder(ids, self.decoder.begin(hidden, lengths), keep_past=False)
 
     @classmethod
     def from_pretrained(cls, folder: Path | str, dtype: torch.dtype = torch.float32) -> WhisperModel:
@@ -132,7 +140,7 @@ class Spelling:
         self.task = self._id("<|transcribe|>")
         self.no_times = self._id("<|notimestamps|>")
         first, last = self.start + 1, self._id("<|translate|>")
-        self.languages = {self.tokenizer.id_to_token(i)[2:-2]: i for i in range(first, last)}
+        self.languages = {str(self.tokenizer.id_to_token(i))[2:-2]: i for i in range(first, last)}
 
     def _id(self, token: str) -> int:
         found = self.tokenizer.token_to_id(token)
@@ -174,7 +182,7 @@ class AttentionReader:
         state = self.decoder.begin(hidden, lengths)
         logits = self.decoder.logits(self.decoder(ids, state)[:, -1])
         choices = torch.tensor([self.spelling.languages[name] for name in allowed], device=hidden.device)
-        return [allowed[i] for i in logits[:, choices].argmax(1).tolist()]
+        return [str(allowed[i]) for i in logits[:, choices].argmax(1).tolist()]
 
     @torch.inference_mode()
     def read(

@@ -142,7 +142,7 @@ class FramesObjective:
             frames = [spec_augment(each, generator) for each in frames]
         return ids, labels, placed, *pad(frames)
 
-    def loss(self, module: nn.Module, batch: tuple[Tensor, ...]) -> tuple[Tensor, dict[str, float]]:
+    def loss(self, module: Any, batch: tuple[Tensor, ...]) -> tuple[Tensor, dict[str, float]]:
         """Mean cross-entropy of the answer tokens."""
         device = next(module.parameters()).device
         return module(*(each.to(device) for each in batch))

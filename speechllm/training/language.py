@@ -1,13 +1,14 @@
 """Stage `language`: the LLM learns the tasks by LoRA, mostly from text written as a reader would have read it.
 
-Unpaired text trains every skill, because the bridge speaks in the LLM's own embeddings (DESIGN of this package: the
-LLM reads a reading). Rows of real clips add the residual of their frames. The loss counts answer tokens only.
+Unpaired text trains every skill, because the bridge speaks in the LLM's own embeddings. Rows of real
+clips add the residual of their frames. The loss counts answer tokens only.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -73,6 +74,18 @@ class Adapted(nn.Module):
         super().__init__()
         self.language, self.bridge = language, bridge
 
+    def forward(
+        self, ids: Tensor, labels: Tensor, frames: list[tuple[int, int, Tensor]]
+    ) -> tuple[Tensor, dict[str, float]]:
+        """`answer_loss` of a batch of `LanguageObjective`, the residual of the frames added where there are any."""
+        embeddings = self.language.embed(ids)
+        if frames:
+            embeddings = embeddings.clone()
+        for row, start, pooled in frames:
+            end = start + len(pooled)
+            embeddings[row, start:end] = self.bridge(embeddings[row, start:end].clone(), pooled.to(ids.device))
+        return answer_loss(self.language, embeddings, labels)
+
 
 class LanguageObjective:
     """Cross-entropy of the answers over the output rows in use.
@@ -100,15 +113,8 @@ class LanguageObjective:
         ]
         return ids, labels, frames
 
-    def loss(self, module: nn.Module, batch: tuple) -> tuple[Tensor, dict[str, float]]:
+    def loss(self, module: Any, batch: tuple) -> tuple[Tensor, dict[str, float]]:
         """`answer_loss`, the residual of the frames added where there are any."""
         ids, labels, frames = batch
-        language, bridge = module.language, module.bridge
-        ids, labels = ids.to(language.device), labels.to(language.device)
-        embeddings = language.embed(ids)
-        if frames:
-            embeddings = embeddings.clone()
-        for row, start, pooled in frames:
-            end = start + len(pooled)
-            embeddings[row, start:end] = bridge(embeddings[row, start:end].clone(), pooled.to(language.device))
-        return answer_loss(language, embeddings, labels)
+        device = next(module.parameters()).device
+        return module(ids.to(device), labels.to(device), frames)

@@ -54,7 +54,7 @@ class Objective(Protocol):
         """The batch with this number; the same for the same number and seed, whatever was asked before."""
         ...
 
-    def loss(self, module: nn.Module, batch: Any) -> tuple[Tensor, dict[str, float]]:
+    def loss(self, module: Any, batch: Any) -> tuple[Tensor, dict[str, float]]:
         """The loss of a batch and named figures to log."""
         ...
 
@@ -85,11 +85,11 @@ def fit(objective: Objective, schedule: Schedule, folder: Path, accelerator: Acc
         with accelerator.autocast():
             loss, figures = objective.loss(module, batch)
         accelerator.backward(loss)
-        norm = accelerator.clip_grad_norm_(trained, schedule.clip)
+        norm = accelerator.clip_grad_norm_(trained, schedule.clip) or 0.0
         optimizer.step()
         scheduler.step()
         optimizer.zero_grad(set_to_none=True)
-        log.add(step, float(loss.detach()), float(norm), figures, scheduler.get_last_lr()[0])
+        log.add(step, float(loss.detach()), float(norm), figures, float(scheduler.get_last_lr()[0]))
         done = step + 1
         if accelerator.is_main_process and (done % schedule.save_every == 0 or done == schedule.steps):
             plain = accelerator.unwrap_model(module)
@@ -102,6 +102,7 @@ def fit(objective: Objective, schedule: Schedule, folder: Path, accelerator: Acc
                     "scheduler": scheduler.state_dict(),
                 },
             )
+    accelerator.wait_for_everyone()
     return objective.module.eval()
 
 

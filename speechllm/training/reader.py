@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -54,7 +55,13 @@ def mel_cache(root: Path, rows: Sequence[dict], tail_seconds: float) -> cache.Ca
     )
 
 
-def restyle(rows: Sequence[dict], mels: cache.Cache, model: WhisperModel, spelling: Spelling, root: Path) -> list[str]:
+def restyle(
+    rows: Sequence[dict],
+    mels: Sequence[dict[str, Tensor]] | cache.Cache,
+    model: WhisperModel,
+    spelling: Spelling,
+    root: Path,
+) -> list[str]:
     """Label of each row in the reader's style, or its plain text where the untuned reader was no help."""
     reader = AttentionReader(model.decoder, spelling)
     dtype = model.encoder.conv1.weight.dtype
@@ -94,6 +101,7 @@ class ReaderObjective:
         self, model: WhisperModel, spelling: Spelling, rows: Sequence[dict], mels: cache.Cache, options: ReaderOptions
     ) -> None:
         self.module: nn.Module = model
+        self.model = model
         self.spelling, self.rows, self.mels, self.options = spelling, rows, mels, options
         self.buckets = Buckets([len(mels[i]["mel"]) for i in range(len(rows))], options.frames, options.seed)
 
@@ -112,16 +120,14 @@ class ReaderObjective:
         language = ids[1] if row["lang"] else IGNORED
         return ids, [language, IGNORED, IGNORED, *text, self.spelling.end]
 
-    def loss(self, module: nn.Module, batch: tuple[Tensor, ...]) -> tuple[Tensor, dict[str, float]]:
+    def loss(self, module: Any, batch: tuple[Tensor, ...]) -> tuple[Tensor, dict[str, float]]:
         """Mean cross-entropy over the labelled positions."""
         features, lengths, ids, labels = batch
         device = next(module.parameters()).device
-        hidden, lengths = module.encoder(features.to(device), lengths.to(device))
-        state = module.decoder.begin(hidden, lengths)
-        states = module.decoder(ids.to(device), state, keep_past=False)
+        states = module(features.to(device), lengths.to(device), ids.to(device))
         labels = labels.to(device)
         kept = labels != IGNORED
-        logits = module.decoder.logits(states[kept]).float()
+        logits = self.model.decoder.logits(states[kept]).float()
         loss = F.cross_entropy(logits, labels[kept])
         right = (logits.argmax(1) == labels[kept]).float()
         ends = labels[kept] == self.spelling.end
