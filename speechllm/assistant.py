@@ -138,21 +138,20 @@ class Assistant:
             yield from self._answer_one(request, [self._given(request, reading)], 0.0, clock)
             return
         heard, seconds = [], 0.0
-        cut_tasks = {"transcribe", "translate"}
         parts: list[Answer] = []
         for offset, clip in self._clips(audio, clock):
             seconds = max(seconds, offset + clip.seconds)
             each = self._hear(request, clip, offset, clock)
             if progress:
                 progress(offset + clip.seconds, clock.seconds)
-            if request.task.name in cut_tasks and request.reader == "attention":
-                if parts:
-                    yield " "
+            if request.task.by_stretch and request.reader == "attention":
+                between = " " if any(part.text for part in parts) else ""
                 for piece in self._answer_one(request, [each], clip.seconds, clock):
                     if isinstance(piece, Answer):
                         parts.append(piece)
                     else:
-                        yield piece
+                        yield between + piece
+                        between = ""
             else:
                 heard.append(each)
         if parts:
@@ -219,10 +218,9 @@ class Assistant:
                 f"task {request.task.name!r} reads at most {LONGEST_POSITIONS} word pieces at once, this recording "
                 f"has {len(heard.ids)}; give a shorter stretch of it"
             )
-        is_copy = request.task.name == "transcribe"
-        limit = request.limit or (2 * len(heard.ids) + 16 if is_copy else request.task.max_new_tokens)
-        can_draft = is_copy and request.draft and heard.embeddings is None
-        draft = [*heard.ids, self.model.vocabulary.form.end[0]] if can_draft else []
+        copies = request.task.copies and heard.embeddings is None
+        limit = request.limit or (2 * len(heard.ids) + 16 if copies else request.task.max_new_tokens)
+        draft = [*heard.ids, self.model.vocabulary.form.end[0]] if copies and request.draft else []
         effort, ids, text = Effort(), [], ""
         tokens = self.model.answer(Conversation.ask(request.instruction), [heard], limit, draft, effort)
         while True:
@@ -328,7 +326,7 @@ def _request(name: str, options: dict[str, Any]) -> _Request:
     }
     if own["reader"] not in ("attention", "ctc"):
         raise TaskError(f"reader is 'attention' or 'ctc', not {own['reader']!r}")
-    if own["reader"] == "ctc" and task.name != "transcribe":
+    if own["reader"] == "ctc" and not task.copies:
         raise TaskError(f"the first pass alone (reader 'ctc') transcribes; task {task.name!r} needs reader 'attention'")
     if own["max_new_tokens"] is not None and own["max_new_tokens"] < 1:
         raise TaskError(f"max_new_tokens must be at least 1, got {own['max_new_tokens']}")

@@ -29,7 +29,8 @@ from speechllm.prompts import Wordings, data_folder
 __all__ = ["Slot", "Task", "data_folder", "load", "names"]
 
 _KINDS = ("text", "language")
-_FIELDS = {"name", "description", "slots", "prompt", "target", "metrics", "max_new_tokens", "examples"}
+_FLAGS = ("by_stretch", "copies")
+_FIELDS = {"name", "description", "slots", "prompt", "target", "metrics", "max_new_tokens", "examples", *_FLAGS}
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,8 @@ class Task:
     metrics: tuple[str, ...]
     max_new_tokens: int = 256
     examples: tuple[Mapping[str, str], ...] = ()  # slot values to show
+    by_stretch: bool = False  # a long recording is answered stretch by stretch, not as one text
+    copies: bool = False  # the answer is nearly what was read: it is drafted with the reading and bounded by it
 
     def values(self, slots: Mapping[str, Any]) -> dict[str, str]:
         """Checked values of the given slots, languages by English name; a slot given as None is left out.
@@ -162,7 +165,15 @@ def _task(content: Any, path: Path) -> Task:
         metrics=tuple(content.get("metrics") or ()),
         max_new_tokens=_positive(content.get("max_new_tokens", Task.max_new_tokens), path),
         examples=tuple(content.get("examples") or ()),
+        **{flag: _flag(content, flag, path) for flag in _FLAGS},
     )
+
+
+def _flag(content: Mapping[str, Any], name: str, path: Path) -> bool:
+    value = content.get(name, False)
+    if not isinstance(value, bool):
+        raise TaskError(f"{path}: {name} is true or false, not {value!r}")
+    return value
 
 
 def _slot(name: str, content: Any, path: Path) -> Slot:

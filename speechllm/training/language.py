@@ -36,6 +36,7 @@ class LanguageOptions:
     longest: int = 256  # rows with more tokens are left out
     rows: int = 200_000  # of the mixture
     shares: Mapping[str, float] | None = None  # of the tasks in the mixture; None: its own
+    phone_share: float = 0.22  # of the translations: telephone prompts, the one large source with Italian
     recordings: int = 800  # real clips that are read and whose frames are used; other rows are text alone
     seed: int = 0
 

@@ -215,7 +215,7 @@ class Run(RunFolder):
     def _mixture(self) -> tuple[list[Filled], dict[int, Tensor]]:
         """Written rows of text, and by row number the frames of those whose recording was read by the tuned model."""
         options = self.recipe.language
-        spec = mixture.MixtureSpec(rows=options.rows, seed=options.seed, audio=True)
+        spec = mixture.MixtureSpec(options.rows, options.seed, phone_share=options.phone_share, audio=True)
         rows = list(mixture.build(replace(spec, shares=options.shares) if options.shares else spec))
         recorded = sorted({(row["audio"], row["lang"]) for row in rows if "audio" in row}, key=cache.digest)
         recorded = recorded[: options.recordings]
