@@ -219,7 +219,8 @@ class Assistant:
                 f"has {len(heard.ids)}; give a shorter stretch of it"
             )
         copies = request.task.copies and heard.embeddings is None
-        limit = request.limit or (2 * len(heard.ids) + 16 if copies else request.task.max_new_tokens)
+        most = 2 * len(heard.ids) + 16 if copies else request.task.max_new_tokens
+        limit = request.limit or most
         draft = [*heard.ids, self.model.vocabulary.form.end[0]] if copies and request.draft else []
         effort, ids, text = Effort(), [], ""
         tokens = self.model.answer(Conversation.ask(request.instruction), [heard], limit, draft, effort)

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from speechllm.language.base import Language
 
+LOOP = 24  # tokens that only repeat what was just written: a greedy answer never leaves such a loop
 RESYNC = 8  # draft tokens searched for the token that the model preferred
 
 
@@ -65,6 +66,7 @@ def _one(
 
     cache = DynamicCache()
     embeddings, written = prompt[None], 0
+    answer: list[int] = []
     while written < limit:
         proposed = draft[: limit - written - 1]
         kept = embeddings.shape[1]
@@ -81,7 +83,10 @@ def _one(
             if token in stops:
                 effort.finished[0] = True
                 return
+            answer.append(token)
             yield token
+            if is_loop(answer):
+                return
         effort.drafted += agreed
         effort.tokens += agreed + 1
         written += agreed + 1
@@ -111,7 +116,7 @@ def _many(
     embeddings, mask = padded(prompts, padding)
     positions = (mask.cumsum(1) - 1).clamp(min=0)
     open_rows = [limit > 0 for limit in limits]
-    counts = [0] * len(prompts)
+    answers: list[list[int]] = [[] for _ in prompts]
     last = torch.tensor([len(prompt) - 1 for prompt in prompts], device=mask.device)
     place = last if padding == "right" else torch.full_like(last, embeddings.shape[1] - 1)
     while any(open_rows):
@@ -125,9 +130,9 @@ def _many(
             if token in stops:
                 effort.finished[row], open_rows[row] = True, False
                 continue
-            counts[row] += 1
+            answers[row].append(token)
             effort.tokens += 1
-            open_rows[row] = counts[row] < limits[row]
+            open_rows[row] = len(answers[row]) < limits[row] and not is_loop(answers[row])
             yield row, token
         if padding == "right":
             _move_left(cache, mask, positions)
@@ -136,6 +141,16 @@ def _many(
         positions = positions.max(1, keepdim=True).values + 1
         embeddings = language.embed(chosen[:, None])
         place = torch.zeros_like(place)
+
+
+def is_loop(answer: Sequence[int]) -> bool:
+    """Whether an answer ends in one run of at most eight tokens, over and over: four times and 24 tokens at least."""
+    for size in range(1, 9):
+        times = max(4, -(-LOOP // size))
+        tail = list(answer[-size * times :])
+        if len(tail) == size * times and tail == tail[-size:] * times:
+            return True
+    return False
 
 
 def _move_left(cache: Any, mask: Tensor, positions: Tensor) -> None:

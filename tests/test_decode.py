@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from speechllm.decode import Effort, decode
+from speechllm.decode import Effort, decode, is_loop
 from speechllm.language.base import Language
 from speechllm.testing import tiny_language
 
@@ -82,3 +82,32 @@ def test_chosen_output_rows_alone_are_written(language: Language) -> None:
         assert torch.equal(language.scores(hidden), hidden @ full[rows].T)
     finally:
         language.use_rows(None)
+
+
+@pytest.mark.parametrize(
+    ("answer", "loops"),
+    [
+        ([7] * 24, True),
+        ([7] * 23, False),
+        ([1, 2, 3] * 8, True),
+        ([1, 2, 3] * 7, False),
+        ([9, 9, *([1, 2, 3, 4, 5, 6, 7, 8] * 4)], True),
+        (list(range(100)), False),
+        ([], False),
+    ],
+)
+def test_an_answer_that_only_repeats_itself_is_a_loop(answer: list[int], loops: bool) -> None:
+    assert is_loop(answer) is loops
+
+
+def test_a_loop_is_left(language: Language) -> None:
+    effort = Effort()
+    try:
+        language.use_rows(torch.tensor([5]))
+        got = list(decode(language, prompts(language)[:1], STOPS, [200], effort=effort))
+        both = answers(language, prompts(language)[:2])
+    finally:
+        language.use_rows(None)
+    assert len(got) == 24
+    assert effort.finished == [False]
+    assert [len(each) for each in both] == [20, 20]

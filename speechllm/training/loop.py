@@ -168,18 +168,18 @@ class Log:
             return
         names = {name for row in self.rows for name in row}
         means = {name: _mean([row[name] for row in self.rows if name in row]) for name in sorted(names)}
-        seconds = time.perf_counter() - self.began
+        a_step = (time.perf_counter() - self.began) / len(self.rows)
         line = {
             "step": done,
             **{k: round(v, 4) for k, v in means.items()},
             "lr": lr,
-            "seconds_a_step": round(seconds / len(self.rows), 3),
+            "seconds_a_step": round(a_step, 3),
         }
         self.rows, self.began = [], time.perf_counter()
         if self.is_main:
             with open(self.path, "a") as file:
                 file.write(json.dumps(line) + "\n")
-            left = seconds / max(1, self.schedule.log_every) * (self.schedule.steps - done) / 60
+            left = a_step * (self.schedule.steps - done) / 60
             print(
                 f"{self.path.parent.name} {done}/{self.schedule.steps} "
                 + " ".join(f"{k} {v:.4g}" for k, v in line.items() if k not in {"step"})
