@@ -50,6 +50,7 @@ class _Request:
     reader: str
     limit: int | None
     draft: bool
+    check: bool | None  # None: as the model is configured
 
 
 class Stream:
@@ -108,7 +109,8 @@ class Assistant:
             progress: called with the seconds done and in all, as a long recording is read.
             options: the task's slots, and: `wording` (number of the instruction's wording), `held_out` (take it from
                 those kept out of training), `reader` ("attention" or, for transcribe, "ctc"), `reading` (a text in
-                place of the audio), `max_new_tokens`, `draft` (False: without reading-checked decoding).
+                place of the audio), `max_new_tokens`, `check` (transcribe: True lets the LLM check the reading, False gives
+                it as it is, None as the model is configured), `draft` (False: check without drafting).
         Raises:
             TaskError, AudioError: in one line, what is wrong with the request.
         """
@@ -219,6 +221,10 @@ class Assistant:
                 f"has {len(heard.ids)}; give a shorter stretch of it"
             )
         copies = request.task.copies and heard.embeddings is None
+        if copies and not (self.model.config.checks_readings if request.check is None else request.check):
+            yield heard.reading.text
+            yield clock.answer(request, heard.reading.text, [heard], "stop", seconds)
+            return
         most = 2 * len(heard.ids) + 16 if copies else request.task.max_new_tokens
         limit = request.limit or most
         draft = [*heard.ids, self.model.vocabulary.form.end[0]] if copies and request.draft else []
@@ -323,6 +329,7 @@ def _request(name: str, options: dict[str, Any]) -> _Request:
             ("reader", "attention"),
             ("max_new_tokens", None),
             ("draft", True),
+            ("check", None),
         )
     }
     if own["reader"] not in ("attention", "ctc"):
@@ -335,4 +342,4 @@ def _request(name: str, options: dict[str, Any]) -> _Request:
     spoken = [given] if isinstance(given, str) else list(given)
     codes = tuple(languages.code(part.strip()) for each in spoken for part in each.split(","))
     instruction = task.instruction(options, own["wording"], own["held_out"])
-    return _Request(task, instruction, codes, own["reader"], own["max_new_tokens"], own["draft"])
+    return _Request(task, instruction, codes, own["reader"], own["max_new_tokens"], own["draft"], own["check"])

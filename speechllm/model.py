@@ -44,6 +44,7 @@ class SpeechLLMConfig(PretrainedConfig):
         tail_seconds: silence put after each clip.
         first_pass: fields of `ConformerConfig`.
         frames: fields of `FramesConfig`.
+        checks_readings: whether `transcribe` lets the LLM check the reading, or gives it as it is.
         output_rows: number of the LLM's output rows in use; 0: all.
     """
 
@@ -62,6 +63,7 @@ class SpeechLLMConfig(PretrainedConfig):
         tail_seconds: float = 0.5,
         first_pass: dict[str, Any] | None = None,
         output_rows: int = 0,
+        checks_readings: bool = True,
         hearing: str = "reading",
         frames: dict[str, Any] | None = None,
         **kwargs: Any,
@@ -73,7 +75,7 @@ class SpeechLLMConfig(PretrainedConfig):
         self.language_rank, self.language_alpha = language_rank, language_alpha
         self.tail_seconds = tail_seconds
         self.first_pass = first_pass or {"input_size": 512}
-        self.output_rows = output_rows
+        self.output_rows, self.checks_readings = output_rows, checks_readings
         super().__init__(**kwargs)
 
 

@@ -39,8 +39,8 @@ def test_another_clip_another_answer(pocket: Assistant) -> None:
 
 def test_a_draft_changes_no_answer(pocket: Assistant) -> None:
     for row in ROWS:
-        drafted = pocket.run("transcribe", audio=CLIPS / row["audio"])
-        assert pocket.run("transcribe", audio=CLIPS / row["audio"], draft=False).text == drafted.text
+        drafted = pocket.run("transcribe", audio=CLIPS / row["audio"], check=True)
+        assert pocket.run("transcribe", audio=CLIPS / row["audio"], check=True, draft=False).text == drafted.text
 
 
 def test_a_batch_gives_the_single_answers(pocket: Assistant) -> None:

@@ -38,6 +38,7 @@ class LanguageOptions:
     shares: Mapping[str, float] | None = None  # of the tasks in the mixture; None: its own
     phone_share: float = 0.22  # of the translations: telephone prompts, the one large source with Italian
     recordings: int = 800  # real clips that are read and whose frames are used; other rows are text alone
+    checks_readings: bool = False  # whether the finished model lets the LLM check what `transcribe` read
     seed: int = 0
 
 

@@ -249,6 +249,7 @@ class Run(RunFolder):
             language_alpha=options.language.alpha,
             tail_seconds=options.reader.tail_seconds,
             first_pass=vars(self.first_pass_config) | {"dropout": 0.0},
+            checks_readings=self.recipe.language.checks_readings,
         )
         model = SpeechLLM.on_bases(config)
         self._restore("reader", model.whisper)
