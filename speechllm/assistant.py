@@ -109,8 +109,8 @@ class Assistant:
             progress: called with the seconds done and in all, as a long recording is read.
             options: the task's slots, and: `wording` (number of the instruction's wording), `held_out` (take it from
                 those kept out of training), `reader` ("attention" or, for transcribe, "ctc"), `reading` (a text in
-                place of the audio), `max_new_tokens`, `check` (transcribe: True lets the LLM check the reading, False gives
-                it as it is, None as the model is configured), `draft` (False: check without drafting).
+                place of the audio), `max_new_tokens`, `check` (transcribe: True lets the LLM check the reading,
+                False gives it as it is, None as the model is configured), `draft` (False: check without drafting).
         Raises:
             TaskError, AudioError: in one line, what is wrong with the request.
         """
