@@ -3,6 +3,7 @@ speed.
 
     python -m bench.transcribe              # the language given
     python -m bench.transcribe --detect     # the language found by both
+    python -m bench.transcribe --check      # the LLM checks each reading
 
 Word error rate on four English evaluation sets and character error rate on Common Voice 6.1 in seven
 languages, over Whisper's text normalisers; every clip goes through all systems before the next one does. The
@@ -59,8 +60,10 @@ def systems(options) -> dict[str, System]:
     def given(lang: str | None) -> dict[str, str]:
         return {"language": lang} if lang else {}
 
+    check = options.check or None
+
     return {
-        OURS: lambda clip, lang: assistant.run("transcribe", audio=clip, **given(lang)).text,
+        OURS: lambda clip, lang: assistant.run("transcribe", audio=clip, check=check, **given(lang)).text,
         FIRST: lambda clip, lang: assistant.run("transcribe", audio=clip, reader="ctc", **given(lang)).text,
         PEER: lambda clip, lang: peer.transcribe(clip.samples, lang),
     }
@@ -124,6 +127,7 @@ def table(runs: Sequence[Run]) -> list[list]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = report.parser(__doc__, "transcribe")
+    parser.add_argument("--check", action="store_true", help="let the LLM check the reading, whatever the model says")
     parser.add_argument("--detect", action="store_true", help="do not tell the systems which language is spoken")
     parser.add_argument("--sets", nargs="*", choices=(*ENGLISH, MANY), default=[*ENGLISH, MANY])
     options = parser.parse_args(arguments)
@@ -142,7 +146,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for run in runs for place, example in enumerate(run.examples)
     ]  # fmt: skip
     head = ("set", "clips", "rate", OURS, FIRST, PEER, f"RTF {OURS}", f"RTF {PEER}")
-    name = "transcribe_language_found" if options.detect else "transcribe"
+    name = "transcribe" + "_language_found" * options.detect + "_checked" * options.check
     signatures = sorted({metrics.wer(run.results(OURS)).signature for run in runs})
     report.finish(name, options, head, table(runs), bars(runs), answers, signature=signatures)
     return 0

@@ -171,9 +171,6 @@ class AttentionReader:
     def __init__(self, decoder: WhisperDecoder, spelling: Spelling) -> None:
         self.decoder = decoder
         self.spelling = spelling
-        blocked = torch.zeros(decoder.config.vocabulary, dtype=torch.bool)
-        blocked[spelling.end + 1 :] = True
-        self.blocked = blocked
 
     @torch.inference_mode()
     def languages(self, hidden: Tensor, lengths: Tensor, allowed: Sequence[str]) -> list[str]:
@@ -193,26 +190,22 @@ class AttentionReader:
         limits = (lengths / WhisperEncoder.frame_rate * 10 + 16).long()
         limits = limits.clamp(max=min(limit or 1 << 30, self.decoder.config.decoder_positions - 4))
         ids = torch.tensor([self.spelling.prompt(language) for language in languages], device=hidden.device)
-        blocked = self.blocked.to(hidden.device)
         rows: list[list[int]] = [[] for _ in languages]
-        scores: list[list[float]] = [[] for _ in languages]
         open_rows = torch.ones(len(languages), dtype=torch.bool)
         for step in range(int(limits.max())):
-            logits = self.decoder.logits(self.decoder(ids, state)[:, -1]).float().masked_fill(blocked, -torch.inf)
-            chosen = logits.argmax(1)
-            probability = (logits.gather(1, chosen[:, None])[:, 0] - logits.logsumexp(1)).exp()
-            for row, (token, score) in enumerate(zip(chosen.tolist(), probability.tolist(), strict=False)):
+            logits = self.decoder.logits(self.decoder(ids, state)[:, -1])
+            chosen = logits[:, : self.spelling.end + 1].argmax(1)  # what comes after the end are control tokens
+            for row, token in enumerate(chosen.tolist()):
                 if open_rows[row] and token != self.spelling.end and step < limits[row]:
                     rows[row].append(token)
-                    scores[row].append(score)
                 else:
                     open_rows[row] = False
             if not open_rows.any():
                 break
             ids = chosen[:, None]
         return [
-            Spelled(self.spelling.decode(row), language, tuple(row), tuple(score))
-            for row, language, score in zip(rows, languages, scores, strict=False)
+            Spelled(self.spelling.decode(row), language, tuple(row))
+            for row, language in zip(rows, languages, strict=True)
         ]
 
 
@@ -223,4 +216,3 @@ class Spelled:
     text: str
     language: str
     tokens: tuple[int, ...]
-    confidence: tuple[float, ...]  # probability of each token
