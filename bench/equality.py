@@ -5,9 +5,9 @@
 Counts answers that differ: a batch of eight against eight single answers; a stream against its answer;
 padding on the left and on the right against single answers (one padded batch through the decode loop);
 drafted decoding (the LLM checks the reading in one pass) against plain greedy; the output rows in use against
-all rows of the head. Everything in fp32, where equal means equal token for token; with `--dtype bfloat16` in
-a format whose sums depend on the shape of a product, so that near ties may fall otherwise. Passes of the
-LLM's body and seconds are given for both sides.
+all rows of the head, and a head whose rows are proposed in 8 bits against the exact one. Everything in fp32,
+where equal means equal token for token; with `--dtype bfloat16` in a format whose sums depend on the shape of
+a product, so that near ties may fall otherwise. Passes of the LLM's body and seconds are given for both sides.
 """
 
 from __future__ import annotations
@@ -145,17 +145,24 @@ def all_rows(model: Any) -> Iterator[None]:
         model.language.use_rows(rows)
 
 
-def restricted(model: Any, made: Sequence[tuple[Any, str]]) -> Compared:
-    """The output rows in use against the whole head."""
+def heads(model: Any, made: Sequence[tuple[Any, str]]) -> Iterator[Compared]:
+    """The output rows in use against the whole head, and proposed in 8 bits against the exact ones."""
     both = asked(model, made)
-    found = Compared("rows in use = all rows")
+
+    def answers(title: str) -> list[tuple[list[int], int, float]]:
+        return [greedy(model, conversation, heard) for conversation, heard in report.progress(both, title)]
+
     with all_rows(model):
-        full = [greedy(model, conversation, heard) for conversation, heard in report.progress(both, "all rows")]
-    few = [greedy(model, conversation, heard) for conversation, heard in report.progress(both, "rows in use")]
-    found.pairs = [(left[0], right[0]) for left, right in zip(full, few, strict=True)]
-    found.passes = [sum(one[1] for one in side) for side in (full, few)]
-    found.seconds = [sum(one[2] for one in side) for side in (full, few)]
-    return found
+        full = answers("all rows")
+    few = answers("rows in use")
+    model.language.pack()
+    quick = answers("8 bits")
+    for what, sides in (("rows in use = all rows", (full, few)), ("head in 8 bits = exact head", (few, quick))):
+        found = Compared(what)
+        found.pairs = [(left[0], right[0]) for left, right in zip(*sides, strict=True)]
+        found.passes = [sum(one[1] for one in side) for side in sides]
+        found.seconds = [sum(one[2] for one in side) for side in sides]
+        yield found
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -175,7 +182,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     found = [
         *batches(assistant, made), *padding(assistant.model, made), drafted(assistant.model, made),
-        restricted(assistant.model, made),
+        *heads(assistant.model, made),
     ]  # fmt: skip
     rows = assistant.model.language.rows
     count = "all" if rows is None else len(rows)

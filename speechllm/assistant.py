@@ -93,10 +93,13 @@ class Assistant:
     def __init__(self, model: str = "pocket", device: str | None = None, limits: AudioLimits | None = None) -> None:
         import torch
 
+        from speechllm import int8
         from speechllm.model import SpeechLLM
 
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         self.model = SpeechLLM.from_pretrained(model, device=device, merge=True)
+        if device == "cpu" and int8.is_available():
+            self.model.pack()
         self.detector = SpeechDetector(weights.get("silero-vad") / "silero_vad.onnx")
         self.limits = limits or AudioLimits()
 

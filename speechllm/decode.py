@@ -74,7 +74,7 @@ def _one(
             ids = torch.tensor([proposed], device=language.device)
             embeddings = torch.cat([embeddings, language.embed(ids)], 1)
         hidden = language(embeddings, cache=cache)[0, kept - 1 :]
-        chosen = language.ids(language.scores(hidden).argmax(-1)).tolist()
+        chosen = language.best(hidden).tolist()
         effort.passes += 1
         agreed = 0
         while agreed < len(proposed) and chosen[agreed] == proposed[agreed] and chosen[agreed] not in stops:
@@ -121,8 +121,7 @@ def _many(
     place = last if padding == "right" else torch.full_like(last, embeddings.shape[1] - 1)
     while any(open_rows):
         hidden = language(embeddings, mask, positions, cache)
-        scores = language.scores(hidden[torch.arange(len(prompts)), place])
-        chosen = language.ids(scores.argmax(-1))
+        chosen = language.best(hidden[torch.arange(len(prompts)), place])
         effort.passes += 1
         for row, token in enumerate(chosen.tolist()):
             if not open_rows[row]:

@@ -87,6 +87,9 @@ class FramesEar:
     def __init__(self, encoder: FramesEncoder, bridge: StackingBridge) -> None:
         self.encoder, self.bridge = encoder, bridge
 
+    def pack(self) -> None:
+        """Nothing here writes tokens."""
+
     @torch.inference_mode()
     def frames(self, clip: Clip) -> tuple[Tensor, Tensor]:
         """The encoder's hidden states (1, T, D) at `encoder.frame_rate`, and their length (1,)."""

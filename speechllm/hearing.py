@@ -19,6 +19,7 @@ from speechllm.readers.first_pass import FirstPass
 from speechllm.reading import Reading, Word
 
 LANGUAGES = ("en", "de", "fr", "es", "it", "ru", "cs", "nl", "pl", "pt", "sv")  # those the reader was tuned for
+BEAMS = 4  # of the reader's search
 
 
 @dataclass(frozen=True)
@@ -75,11 +76,16 @@ class Ear:
         vocabulary: Vocabulary,
         tail_seconds: float,
         characters: Characters = ALPHABET,
+        beams: int = BEAMS,
     ) -> None:
         self.whisper, self.first_pass = whisper, first_pass
         self.spelling, self.vocabulary = spelling, vocabulary
         self.reader = AttentionReader(whisper.decoder, spelling)
-        self.tail_seconds, self.characters = tail_seconds, characters
+        self.tail_seconds, self.characters, self.beams = tail_seconds, characters, beams
+
+    def pack(self) -> None:
+        """Keep the weights of the reader's steps in 8 bits."""
+        self.whisper.decoder.pack()
 
     @torch.inference_mode()
     def frames(self, clip: Clip) -> tuple[Tensor, Tensor]:
@@ -101,7 +107,7 @@ class Ear:
         hidden, lengths = self.frames(clip)
         allowed = tuple(languages) or LANGUAGES
         language = allowed[0] if len(allowed) == 1 else self.reader.languages(hidden, lengths, allowed)[0]
-        text = self.reader.read(hidden, lengths, [language])[0].text
+        text = self.reader.search(hidden, lengths, language, self.beams).text
         return self.align(text, language, hidden, lengths, clip)
 
     @torch.inference_mode()

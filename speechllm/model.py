@@ -21,7 +21,7 @@ from speechllm.conversation import Conversation, Filled, fill, render
 from speechllm.decode import Effort, decode
 from speechllm.encoders.conformer import ConformerConfig
 from speechllm.errors import WeightsError
-from speechllm.hearing import Ear, Heard
+from speechllm.hearing import BEAMS, Ear, Heard
 from speechllm.language.adapters import add_lora, merge_lora
 from speechllm.language.base import Language
 from speechllm.language.vocabulary import Vocabulary
@@ -42,6 +42,7 @@ class SpeechLLMConfig(PretrainedConfig):
         language_base, language_source: the same of the LLM.
         reader_rank, reader_alpha, language_rank, language_alpha: of the LoRA adapters; rank 0: none.
         tail_seconds: silence put after each clip.
+        beams: texts that the reader's search follows; 1: greedy.
         first_pass: fields of `ConformerConfig`.
         frames: fields of `FramesConfig`.
         checks_readings: whether `transcribe` lets the LLM check the reading, or gives it as it is.
@@ -61,6 +62,7 @@ class SpeechLLMConfig(PretrainedConfig):
         language_rank: int = 32,
         language_alpha: int = 64,
         tail_seconds: float = 0.5,
+        beams: int = BEAMS,
         first_pass: dict[str, Any] | None = None,
         output_rows: int = 0,
         checks_readings: bool = True,
@@ -73,7 +75,7 @@ class SpeechLLMConfig(PretrainedConfig):
         self.reader_rank, self.reader_alpha = reader_rank, reader_alpha
         self.language_base, self.language_source = language_base, language_source
         self.language_rank, self.language_alpha = language_rank, language_alpha
-        self.tail_seconds = tail_seconds
+        self.tail_seconds, self.beams = tail_seconds, beams
         self.first_pass = first_pass or {"input_size": 512}
         self.output_rows, self.checks_readings = output_rows, checks_readings
         super().__init__(**kwargs)
@@ -89,7 +91,7 @@ def _reading(config: SpeechLLMConfig, size: int, vocabulary: Vocabulary, dtype: 
     whisper, first_pass = WhisperModel.from_pretrained(folder, dtype), FirstPass(conformer).to(dtype)
     if config.reader_rank:
         add_lora(whisper, LORA_TARGETS, config.reader_rank, config.reader_alpha)
-    ear = Ear(whisper, first_pass, Spelling(folder), vocabulary, config.tail_seconds)
+    ear = Ear(whisper, first_pass, Spelling(folder), vocabulary, config.tail_seconds, beams=config.beams)
     return {"whisper": whisper, "first_pass": first_pass, "bridge": ReadingBridge(conformer.size, size)}, ear
 
 
@@ -170,6 +172,14 @@ class SpeechLLM(PreTrainedModel):
         if merge:
             merge_lora(model)
         return model.eval().requires_grad_(False)
+
+    def pack(self) -> None:
+        """Let the reader's steps and the LLM's head read their weights in 8 bits, for merged adapters on a processor.
+
+        The reader's texts may change where two tokens are nearly as likely; the LLM's answers stay.
+        """
+        self.ear.pack()
+        self.language.pack()
 
     def save_pretrained(self, folder: str | Path, **_: Any) -> None:  # type: ignore[override]
         """Write config.json and the trained tensors in fp16."""

@@ -41,7 +41,6 @@ class Operation:
     draw: Callable[[str, random.Random], dict[str, str] | None]  # arguments, or None where it does not apply
     answer: Callable[[str, Arguments], str]
     check: Callable[[str, str, Arguments], bool]  # (right answer, answer given, arguments)
-    weight: float = 1.0  # how often it is drawn for training
     sentences: int = 1  # sentences that the spoken text must have
 
     def wordings(self, held_out: bool = False) -> tuple[str, ...]:
@@ -169,7 +168,7 @@ def _translated(text: str, arguments: Arguments) -> str:
 
 
 _ALL = [
-    Operation("upper_case", _no_arguments, lambda t, a: t.upper(), checks.close_with(str.isupper), 1.2),
+    Operation("upper_case", _no_arguments, lambda t, a: t.upper(), checks.close_with(str.isupper)),
     Operation("lower_case", _no_arguments, lambda t, a: t.lower(), checks.close_with(str.islower)),
     Operation(
         "no_punctuation",
@@ -189,59 +188,63 @@ _ALL = [
         lambda t, a: re.sub(r"(?<![\w'’])[^\W\d_]", lambda m: m[0].upper(), t),
         checks.close_with(checks.is_title),
     ),
-    Operation("first_words", _draw_n, lambda t, a: " ".join(words(t)[: int(a["number"])]), checks.same_count, 1.5),
-    Operation("last_words", _draw_n, lambda t, a: " ".join(words(t)[-int(a["number"]) :]), checks.same_count, 1.5),
+    Operation("first_words", _draw_n, lambda t, a: " ".join(words(t)[: int(a["number"])]), checks.same_count),
+    Operation("last_words", _draw_n, lambda t, a: " ".join(words(t)[-int(a["number"]) :]), checks.same_count),
     Operation("first_word", _needs(2), lambda t, a: _at(t, 0), checks.one_word),
     Operation("last_word", _needs(2), lambda t, a: _at(t, -1), checks.one_word),
     Operation("nth_word", _draw_nth, lambda t, a: _at(t, int(a["n"]) - 1), checks.one_word),
     Operation("word_after", _draw_word_before, _after, checks.one_word),
-    Operation("longest_word", _draw_longest, lambda t, a: max(words(t), key=len), checks.one_word, 0.7),
-    Operation("count_words", _needs(1, 14), lambda t, a: str(len(words(t))), checks.same_number, 1.5),
+    Operation("longest_word", _draw_longest, lambda t, a: max(words(t), key=len), checks.one_word),
+    Operation("count_words", _needs(1, 14), lambda t, a: str(len(words(t))), checks.same_number),
     Operation(
         "contains",
         _draw_word,
         lambda t, a: "yes" if checks.holds(t, a["word"]) else "no",
         checks.same_count,
-        1.8,
     ),
-    Operation("occurrences", _draw_counted, lambda t, a: str(_occurrences(t, a)), checks.same_number, 0.7),
+    Operation("occurrences", _draw_counted, lambda t, a: str(_occurrences(t, a)), checks.same_number),
     Operation(
         "replace_word",
         _draw_replacement,
         lambda t, a: _replaced(t, a, a["replacement"]),
         checks.has_new_word,
-        weight=1.5,
     ),
     Operation("delete_word", _draw_word, _deleted, checks.lacks_word),
-    Operation("numbers_to_digits", _no_arguments, lambda t, a: t, checks.same_digits, 1.8),
+    Operation("numbers_to_digits", _no_arguments, lambda t, a: t, checks.same_digits),
     Operation(
         "sentences_list",
         _no_arguments,
         lambda t, a: "\n".join(f"- {s}" for s in sentences(t)),
         checks.BULLETED,
-        0.7,
-        2,
+        sentences=2,
     ),
     Operation(
         "numbered_list",
         _no_arguments,
         lambda t, a: "\n".join(f"{n}. {s}" for n, s in enumerate(sentences(t), start=1)),
         checks.NUMBERED,
-        0.7,
-        2,
+        sentences=2,
     ),
-    Operation("first_sentence", _no_arguments, lambda t, a: sentences(t)[0], checks.close_with(bool), 1.0, 2),
-    Operation("last_sentence", _no_arguments, lambda t, a: sentences(t)[-1], checks.close_with(bool), 1.0, 2),
-    Operation("translate_first", _no_arguments, _translated, checks.is_translation, 1.0, 2),
-    Operation("translate_last", _no_arguments, _translated, checks.is_translation, 1.6, 2),
+    Operation("first_sentence", _no_arguments, lambda t, a: sentences(t)[0], checks.close_with(bool), sentences=2),
+    Operation("last_sentence", _no_arguments, lambda t, a: sentences(t)[-1], checks.close_with(bool), sentences=2),
+    Operation("translate_first", _no_arguments, _translated, checks.is_translation, sentences=2),
+    Operation("translate_last", _no_arguments, _translated, checks.is_translation, sentences=2),
     Operation("transcribe_translate", _no_arguments, _translated, checks.is_both),
-    Operation("one_per_line", _needs(2, 15), lambda t, a: "\n".join(words(t)), checks.same_lines, 0.7),
-    Operation("comma_separated", _needs(2, 15), lambda t, a: ", ".join(words(t)), checks.same_commas, 0.7),
-    Operation("begin_with", _draw_phrase(PHRASES), lambda t, a: f"{a['phrase']} {t}", checks.opens, 0.8),
-    Operation("end_with", _draw_phrase(ENDINGS), lambda t, a: f"{t} {a['phrase']}", checks.closes, 0.8),
-    Operation("quotes", _no_arguments, lambda t, a: f'"{t}"', checks.close_with(checks.is_quoted), 0.7),
-    Operation("reverse_words", _needs(2, 10), lambda t, a: " ".join(reversed(words(t))), checks.same_count, 0.7),
+    Operation("one_per_line", _needs(2, 15), lambda t, a: "\n".join(words(t)), checks.same_lines),
+    Operation("comma_separated", _needs(2, 15), lambda t, a: ", ".join(words(t)), checks.same_commas),
+    Operation("begin_with", _draw_phrase(PHRASES), lambda t, a: f"{a['phrase']} {t}", checks.opens),
+    Operation("end_with", _draw_phrase(ENDINGS), lambda t, a: f"{t} {a['phrase']}", checks.closes),
+    Operation("quotes", _no_arguments, lambda t, a: f'"{t}"', checks.close_with(checks.is_quoted)),
+    Operation("reverse_words", _needs(2, 10), lambda t, a: " ".join(reversed(words(t))), checks.same_count),
 ]
+WEIGHTS = {
+    "upper_case": 2.5, "lower_case": 0.7, "no_punctuation": 0.7, "lower_plain": 0.7, "first_words": 2.0,
+    "last_words": 2.2, "last_word": 1.2, "nth_word": 1.6, "word_after": 1.3, "longest_word": 0.9, "count_words": 1.8,
+    "contains": 1.6, "occurrences": 1.0, "replace_word": 1.5, "delete_word": 1.2, "numbers_to_digits": 1.6,
+    "sentences_list": 0.7, "numbered_list": 0.7, "first_sentence": 0.8, "last_sentence": 0.8, "translate_first": 1.2,
+    "translate_last": 1.4, "one_per_line": 0.8, "comma_separated": 0.8, "begin_with": 0.7, "end_with": 0.8,
+    "quotes": 0.5, "reverse_words": 1.2,
+}  # how often an operation is drawn for training, where not once: those that are hard to learn more often  # fmt: skip
 OPERATIONS: dict[str, Operation] = {operation.name: operation for operation in _ALL}
 TRANSLATING = ("translate_first", "translate_last", "transcribe_translate")
 

@@ -193,8 +193,8 @@ def _ask(spec: MixtureSpec, pools: Pools, rng: random.Random) -> Row | None:
 
 
 def _follow(spec: MixtureSpec, pools: Pools, rng: random.Random) -> Row | None:
-    every = instructions.OPERATIONS.values()
-    operation = rng.choices(list(every), [each.weight for each in every])[0].name
+    names = list(instructions.OPERATIONS)
+    operation = rng.choices(names, [instructions.WEIGHTS.get(name, 1.0) for name in names])[0]
     lang = "en" if rng.random() < 0.7 else _lang(rng)
     item = instructions.make(operation, pools.follow, rng, lang)
     if item is None:

@@ -13,6 +13,8 @@ from torch.nn import functional as F
 
 from speechllm.encoders.whisper import Attention, WhisperConfig, WhisperEncoder
 from speechllm.errors import WeightsError
+from speechllm.int8 import Int8Rows, pack_linear
+from speechllm.readers import beam
 
 
 class DecoderLayer(nn.Module):
@@ -38,7 +40,10 @@ class DecoderLayer(nn.Module):
         causal = hidden.shape[1] > 1
         hidden = hidden + self.self_attn.attend(normed, keys, values, None, causal)
         normed = self.encoder_attn_layer_norm(hidden)
-        hidden = hidden + self.encoder_attn.attend(normed, *frames, mask)
+        if frames[0].shape[0] < hidden.shape[0]:  # beams of one clip: as many queries, so its frames are read once
+            hidden = hidden + self.encoder_attn.attend(normed.transpose(0, 1), *frames, mask).transpose(0, 1)
+        else:
+            hidden = hidden + self.encoder_attn.attend(normed, *frames, mask)
         return hidden + self.fc2(F.gelu(self.fc1(self.final_layer_norm(hidden))))
 
 
@@ -50,6 +55,11 @@ class DecoderState:
     mask: Tensor | None
     past: list[list]
     position: int = 0
+
+    def keep(self, rows: Tensor) -> None:
+        """Go on with these rows (N,) int of the tokens so far, in this order; a row may be taken several times."""
+        for pair in self.past:
+            pair[:] = [each.index_select(0, rows) for each in pair]
 
 
 class WhisperDecoder(nn.Module):
@@ -65,12 +75,24 @@ class WhisperDecoder(nn.Module):
         self.embed_positions = nn.Embedding(config.decoder_positions, config.size)
         self.layers = nn.ModuleList(DecoderLayer(config) for _ in range(config.decoder_layers))
         self.layer_norm = nn.LayerNorm(config.size)
+        self.head: Int8Rows | None = None
+
+    def pack(self) -> None:
+        """Keep the weights that a step reads in 8 bits from here on; the products with all frames stay as they are."""
+        for layer in self._blocks():
+            pack_linear(layer, keep=(layer.encoder_attn.k_proj, layer.encoder_attn.v_proj))
+        for module in self.modules():
+            if isinstance(module, nn.LayerNorm):
+                module.float()
+        self.embed_positions.float()
+        self.head = Int8Rows(self.embed_tokens.weight)
 
     def begin(self, hidden: Tensor, lengths: Tensor) -> DecoderState:
         """Project the frames hidden (B, T, D) once for all steps; lengths (B,) masks their padding."""
         kept = torch.arange(hidden.shape[1], device=hidden.device) < lengths.unsqueeze(1)
         mask = None if bool(kept.all()) else kept[:, None, None, :]
-        frames = [layer.encoder_attn.keys_values(hidden) for layer in self._blocks()]
+        dtype = self.embed_positions.weight.dtype
+        frames = [_as(dtype, *layer.encoder_attn.keys_values(hidden)) for layer in self._blocks()]
         return DecoderState(frames, mask, [[] for _ in self.layers])
 
     def _blocks(self) -> list[DecoderLayer]:
@@ -90,7 +112,12 @@ class WhisperDecoder(nn.Module):
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Output rows are the input embeddings: (…, D) -> (…, vocabulary)."""
-        return F.linear(hidden, self.embed_tokens.weight)
+        return F.linear(hidden, self.embed_tokens.weight) if self.head is None else self.head(hidden)
+
+
+def _as(dtype: torch.dtype, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+    """In a dtype, and in an order of memory that a single query reads fastest."""
+    return keys.to(dtype).contiguous(), values.to(dtype).contiguous()
 
 
 class WhisperModel(nn.Module):
@@ -162,7 +189,7 @@ class Spelling:
 
 
 class AttentionReader:
-    """Greedy reading of whole clips.
+    """Reading of whole clips: a batch greedily, or one clip by beam search.
 
     A reading that has not ended after `10 tokens a second + 16` is cut there: no language is spoken that fast,
     so what follows would be a loop.
@@ -181,14 +208,26 @@ class AttentionReader:
         choices = torch.tensor([self.spelling.languages[name] for name in allowed], device=hidden.device)
         return [str(allowed[i]) for i in logits[:, choices].argmax(1).tolist()]
 
+    def search(self, hidden: Tensor, lengths: Tensor, language: str, beams: int) -> Spelled:
+        """Read one clip's hidden (1, T, D), lengths (1,) by beam search; one beam is greedy."""
+        if beams == 1:
+            return self.read(hidden, lengths, [language])[0]
+        state, limit = self.decoder.begin(hidden, lengths), int(self._limits(lengths))
+        found = beam.search(self.decoder, state, self.spelling.prompt(language), self.spelling.end, beams, limit)
+        return Spelled(self.spelling.decode(list(found[0].tokens)), language, found[0].tokens)
+
+    def _limits(self, lengths: Tensor, limit: int | None = None) -> Tensor:
+        """Most tokens of clips of these lengths (B,) in frames, none above `limit`."""
+        limits = (lengths / WhisperEncoder.frame_rate * 10 + 16).long()
+        return limits.clamp(max=min(limit or 1 << 30, self.decoder.config.decoder_positions - 4))
+
     @torch.inference_mode()
     def read(
         self, hidden: Tensor, lengths: Tensor, languages: Sequence[str], limit: int | None = None
     ) -> list[Spelled]:
         """Read each row of hidden (B, T, D), lengths (B,), in its language, to at most `limit` tokens."""
         state = self.decoder.begin(hidden, lengths)
-        limits = (lengths / WhisperEncoder.frame_rate * 10 + 16).long()
-        limits = limits.clamp(max=min(limit or 1 << 30, self.decoder.config.decoder_positions - 4))
+        limits = self._limits(lengths, limit)
         ids = torch.tensor([self.spelling.prompt(language) for language in languages], device=hidden.device)
         rows: list[list[int]] = [[] for _ in languages]
         open_rows = torch.ones(len(languages), dtype=torch.bool)

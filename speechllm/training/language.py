@@ -36,6 +36,7 @@ class LanguageOptions:
     longest: int = 256  # rows with more tokens are left out
     rows: int = 200_000  # of the mixture
     shares: Mapping[str, float] | None = None  # of the tasks in the mixture; None: its own
+    whole_head_every: int = 8  # batches to one whose loss counts every output row, so that the others learn to lose
     phone_share: float = 0.22  # of the translations: telephone prompts, the one large source with Italian
     recordings: int = 800  # real clips that are read and whose frames are used; other rows are text alone
     checks_readings: bool = False  # whether the finished model lets the LLM check what `transcribe` read
@@ -55,18 +56,27 @@ def padded(rows: Sequence[Filled]) -> tuple[Tensor, Tensor]:
     return ids, torch.where(after.bool(), ids.roll(-1, 1), -100)
 
 
-def answer_loss(language: Language, embeddings: Tensor, labels: Tensor) -> tuple[Tensor, dict[str, float]]:
-    """Mean cross-entropy of the labelled tokens; those outside the output rows in use are not counted.
+def answer_loss(
+    language: Language, embeddings: Tensor, labels: Tensor, every_row: bool = False
+) -> tuple[Tensor, dict[str, float]]:
+    """Cross-entropy of the labelled tokens, an answer of n tokens counting as the square root of n.
+
+    By tokens alone a one-word answer ("how many words are there?") would hardly count beside a copied sentence.
 
     Args:
         embeddings: (B, N, H), rows filled up on the right: a causal model's labelled positions never see the padding.
         labels: (B, N) of `padded`.
+        every_row: compare with all output rows; else with those in use, and labels outside them are not counted.
     """
     hidden = language(embeddings)
     kept = labels != -100
-    targets = language.columns(labels[kept])
-    loss = F.cross_entropy(language.scores(hidden[kept]).float(), targets, ignore_index=-1)
-    return loss, {"tokens": float(kept.sum())}
+    weights = kept.sum(1, keepdim=True).clamp(min=1).rsqrt().expand_as(labels)[kept]
+    targets = labels[kept] if every_row else language.columns(labels[kept])
+    weights = weights * (targets != -1)
+    losses = F.cross_entropy(
+        language.scores(hidden[kept], every_row).float(), targets, ignore_index=-1, reduction="none"
+    )
+    return (losses * weights).sum() / weights.sum().clamp(min=1e-6), {"tokens": float(kept.sum())}
 
 
 class Adapted(nn.Module):
@@ -77,7 +87,7 @@ class Adapted(nn.Module):
         self.language, self.bridge = language, bridge
 
     def forward(
-        self, ids: Tensor, labels: Tensor, frames: list[tuple[int, int, Tensor]]
+        self, ids: Tensor, labels: Tensor, frames: list[tuple[int, int, Tensor]], every_row: bool = False
     ) -> tuple[Tensor, dict[str, float]]:
         """`answer_loss` of a batch of `LanguageObjective`, the residual of the frames added where there are any."""
         embeddings = self.language.embed(ids)
@@ -86,7 +96,7 @@ class Adapted(nn.Module):
         for row, start, pooled in frames:
             end = start + len(pooled)
             embeddings[row, start:end] = self.bridge(embeddings[row, start:end].clone(), pooled.to(ids.device))
-        return answer_loss(self.language, embeddings, labels)
+        return answer_loss(self.language, embeddings, labels, every_row)
 
 
 class LanguageObjective:
@@ -100,11 +110,11 @@ class LanguageObjective:
         self, module: Adapted, rows: Sequence[Filled], pooled: Callable[[int], Tensor | None], options: LanguageOptions
     ) -> None:
         self.module: nn.Module = module
-        self.rows, self.pooled = rows, pooled
+        self.rows, self.pooled, self.options = rows, pooled, options
         self.buckets = Buckets([len(row.ids) for row in rows], options.tokens, options.seed)
 
-    def batch(self, number: int) -> tuple[Tensor, Tensor, list[tuple[int, int, Tensor]]]:
-        """ids (B, N), labels (B, N) of the next token or -100, and the frames: row, first position, (n, D)."""
+    def batch(self, number: int) -> tuple[Tensor, Tensor, list[tuple[int, int, Tensor]], bool]:
+        """ids (B, N), labels (B, N) of the next token or -100, the frames: row, first position, (n, D); which rows."""
         chosen = self.buckets[number]
         rows = [self.rows[i] for i in chosen]
         ids, labels = padded(rows)
@@ -113,10 +123,10 @@ class LanguageObjective:
             for place, (i, row) in enumerate(zip(chosen, rows, strict=False))
             if (found := self.pooled(i)) is not None
         ]
-        return ids, labels, frames
+        return ids, labels, frames, number % self.options.whole_head_every == 0
 
     def loss(self, module: Any, batch: tuple) -> tuple[Tensor, dict[str, float]]:
         """`answer_loss`, the residual of the frames added where there are any."""
-        ids, labels, frames = batch
+        ids, labels, frames, every_row = batch
         device = next(module.parameters()).device
-        return module(ids.to(device), labels.to(device), frames)
+        return module(ids.to(device), labels.to(device), frames, every_row)

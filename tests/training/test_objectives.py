@@ -36,17 +36,34 @@ def test_the_loss_counts_answer_tokens_only(tiny: SpeechLLM) -> None:
     assert figures["tokens"] == len(answer)
 
 
-def test_padding_does_not_change_the_loss(tiny: SpeechLLM) -> None:
+def test_padding_does_not_change_the_loss_and_answers_count_by_the_root_of_their_length(tiny: SpeechLLM) -> None:
     each = []
     for row in ROWS:
         alone = objective(tiny, [row])
         loss, figures = alone.loss(alone.module, alone.batch(0))
-        each.append((float(loss), figures["tokens"]))
+        each.append((loss.item(), figures["tokens"]))
     together = objective(tiny, ROWS)
     loss, figures = together.loss(together.module, together.batch(0))
-    mean = sum(loss * tokens for loss, tokens in each) / sum(tokens for _, tokens in each)
-    assert abs(float(loss) - mean) < 1e-4
+    mean = sum(loss * tokens**0.5 for loss, tokens in each) / sum(tokens**0.5 for _, tokens in each)
+    assert abs(loss.item() - mean) < 1e-4
     assert figures["tokens"] == sum(tokens for _, tokens in each)
+
+
+def test_the_whole_head_counts_in_one_batch_of_several(tiny: SpeechLLM) -> None:
+    row = write(ROWS[0], tiny.vocabulary)
+    answer = torch.tensor([token for token, is_answer in zip(row.ids, row.supervised, strict=True) if is_answer])
+    tiny.language.use_rows(answer.unique())
+    try:
+        one = objective(tiny, ROWS[:1])
+        every, few = (one.loss(one.module, one.batch(number))[0] for number in (8, 9))
+        hidden = tiny.language(tiny.language.embed(torch.tensor([row.ids])))[0, -len(answer) - 1 : -1]
+        scores = tiny.language.scores(hidden, every_row=True)
+    finally:
+        tiny.language.use_rows(None)
+    assert row.supervised[-len(answer) :] == (True,) * len(answer)
+    assert torch.allclose(every, F.cross_entropy(scores, answer), atol=1e-5)
+    places = torch.searchsorted(answer.unique(), answer)
+    assert torch.allclose(few, F.cross_entropy(scores[:, answer.unique()], places), atol=1e-5)
 
 
 def test_frames_reach_the_loss_through_the_residual(tiny: SpeechLLM) -> None:
