@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -66,10 +67,15 @@ def build(
         named = {
             f"{start + i}/{name}": tensor.contiguous() for i, row in enumerate(values) for name, tensor in row.items()
         }
-        partial = _shard(folder, start).with_suffix(f".{os.getpid()}.partial")
-        save_file(named, partial)
-        os.replace(partial, _shard(folder, start))
+        write_whole(_shard(folder, start), partial(save_file, named))
     return Cache(folder, len(rows))
+
+
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
+    """Let `write` make a file beside `path`, then put it there: a kill or another process never meets half of one."""
+    beside = path.with_suffix(f".{os.getpid()}.partial")
+    write(beside)
+    os.replace(beside, path)
 
 
 def _shard(folder: Path, start: int) -> Path:

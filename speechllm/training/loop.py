@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, DistributedDataParallelKwargs
 from torch import Tensor, nn
 
 from speechllm.errors import TrainingError
@@ -110,7 +110,9 @@ def make_accelerator() -> Accelerator:
     """accelerate, in bf16 where the device multiplies it fast."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     mixed = "bf16" if fast_dtype(device) is torch.bfloat16 else "no"
-    return Accelerator(mixed_precision=mixed, cpu=device == "cpu")
+    # A batch of text alone leaves the residual of the frames unused.
+    unused = DistributedDataParallelKwargs(find_unused_parameters=True)
+    return Accelerator(mixed_precision=mixed, cpu=device == "cpu", kwargs_handlers=[unused])
 
 
 def trained_state(module: nn.Module) -> dict[str, Tensor]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from abc import ABC, abstractmethod
 from dataclasses import asdict, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -29,6 +30,9 @@ from speechllm.readers.attention import LORA_TARGETS, Spelling, WhisperModel
 from speechllm.readers.first_pass import FirstPass
 from speechllm.training import checkpoint, ctc, frames, language, reader
 from speechllm.training.loop import Schedule, fit, load_trained, make_accelerator
+
+if TYPE_CHECKING:
+    from speechllm.model import SpeechLLM
 from speechllm.training.recipe import FramesRecipe, Recipe
 
 
@@ -64,11 +68,19 @@ class RunFolder(ABC):
         """The LLM's output rows in use, found once for a run."""
         path = self.folder / "rows.pt"
         if not path.exists():
-            torch.save(self._used_rows(), path)
+            cache.write_whole(path, partial(torch.save, self._used_rows()))
         return torch.load(path, weights_only=True)
 
     def _used_rows(self) -> Tensor:
         return used_rows(self.vocabulary)
+
+    def _save(self, model: SpeechLLM) -> Path:
+        """Write the finished model, from one process."""
+        model.use_rows(self.rows)
+        if self.accelerator.is_main_process:
+            model.save_pretrained(self.folder / "model")
+        self.accelerator.wait_for_everyone()
+        return self.folder / "model"
 
     def _done(self, stage: str, schedule: Schedule) -> bool:
         found = checkpoint.newest_step(self.folder / stage)
@@ -119,7 +131,8 @@ class Run(RunFolder):
         for i, label in zip(chosen, labels, strict=False):
             rows[i]["text"] = label
         rows = unreserved(rows)
-        path.write_text(json.dumps(rows, ensure_ascii=False), "utf-8")
+        text = json.dumps(rows, ensure_ascii=False)
+        cache.write_whole(path, lambda beside: beside.write_text(text, "utf-8"))
         return rows
 
     @cached_property
@@ -255,9 +268,7 @@ class Run(RunFolder):
         self._restore("reader", model.whisper)
         self._restore("ctc", model.first_pass)
         self._restore("language", language.Adapted(model.language, model.bridge))
-        model.use_rows(self.rows)
-        model.save_pretrained(self.folder / "model")
-        return self.folder / "model"
+        return self._save(model)
 
 
 class FramesRun(RunFolder):
@@ -292,8 +303,7 @@ class FramesRun(RunFolder):
             objective = frames.FramesObjective(listening, self._written(listening, paths, cached), cached, options)
             fit(objective, options.schedule, self.folder / "frames", self.accelerator)
         self._restore("frames", listening)
-        model.save_pretrained(self.folder / "model")
-        return self.folder / "model"
+        return self._save(model)
 
     @cached_property
     def recordings(self) -> list[dict]:
