@@ -72,6 +72,8 @@ def wrong_with(words: list[str]) -> str | None:
         return wrong_with_options(rest)
     if name == "make":
         return wrong_with_make(rest)
+    if words[:2] == ["accelerate", "launch"]:
+        name, rest = "python", words[2:]
     if name == "python":
         known = importlib.util.find_spec(rest[1]) if rest[0] == "-m" else (ROOT / rest[0]).is_file()
         missing = [word for word in rest[1:] if word.endswith(SUFFIXES) and not (ROOT / word).is_file()]
