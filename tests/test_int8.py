@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import pytest
 import torch
 from torch.nn import functional as F
 
@@ -11,8 +10,6 @@ from speechllm.encoders.whisper import WhisperConfig
 from speechllm.language.base import Language
 from speechllm.readers.attention import WhisperDecoder
 from speechllm.testing import tiny_language
-
-pytestmark = pytest.mark.skipif(not int8.is_available(), reason="this build of torch has no 8-bit kernels")
 
 
 def test_a_product_is_close_to_the_exact_one() -> None:

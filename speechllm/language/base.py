@@ -139,7 +139,8 @@ class Language(nn.Module):
         if self._quick is None:
             return self.ids(self.scores(hidden).argmax(-1))
         head = self.model.get_output_embeddings().weight
-        found = self.ids(self._quick(hidden).topk(CANDIDATES).indices)
+        quick = self._quick(hidden)
+        found = self.ids(quick.topk(min(CANDIDATES, quick.shape[1])).indices)
         exact = (head[found].float() @ hidden.float().unsqueeze(-1)).squeeze(-1)
         return found.gather(1, exact.argmax(-1, keepdim=True)).squeeze(1)
 

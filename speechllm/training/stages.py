@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from speechllm import weights
+from speechllm import int8, weights
 from speechllm.audio.decode import load
 from speechllm.bridge import ReadingBridge
 from speechllm.conversation import Filled
@@ -194,6 +194,8 @@ class Run(RunFolder):
         """What the tuned model hears of each row's clip: its text, and the frames under each of the LLM's pieces."""
         options = self.recipe
         ear = Ear(self.whisper, self.first_pass, self.spelling, self.vocabulary, options.reader.tail_seconds)
+        if self.accelerator.device.type == "cpu" and int8.is_available():
+            ear.pack()  # as `Assistant` reads, and three times as fast
 
         def compute(part: list[dict]) -> list[dict[str, Tensor]]:
             out = []
