@@ -4,7 +4,8 @@
 
 Each file or command runs in a fresh process. What is refused must be refused within a second beyond what the
 process needs to start, with exit code 1 (2 where the command itself is wrong) and one line on standard error,
-never a traceback. What is answered must be answered within a second beyond a good clip, on one line. The
+never a traceback. What is answered must be answered within a second beyond a good clip, on one line;
+an answer that is empty or cut says why on standard error. The
 largest resident memory is beside, and no process may run for more than two minutes.
 """
 
@@ -16,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,8 @@ from typing import Any
 import numpy as np
 
 from bench import clips, report
+from speechllm.audio.clip import Clip
+from speechllm.commands import FINISHES
 
 CLIP = Path(__file__).parents[1] / "demos" / "clips" / "en_clouds.ogg"
 PATIENCE = 120.0  # seconds
@@ -58,60 +61,83 @@ class Outcome:
             return ""
 
 
+class Files:
+    """Makes files in a folder; `made` has them by name, each with what is expected of it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.made: dict[str, tuple[Path, str]] = {}
+
+    def add(self, name: str, expected: str, file: str, content: bytes) -> bytes:
+        """Write a file of these bytes, and give them back."""
+        path = self.folder / file
+        path.write_bytes(content)
+        self.made[name] = (path, expected)
+        return content
+
+    def sound(self, name: str, expected: str, file: str, samples: np.ndarray, rate: int = 16_000, **form: Any) -> bytes:
+        """Write samples in the format of the file's ending, and give the file's bytes."""
+        import soundfile
+
+        path = self.folder / file
+        soundfile.write(path, samples, rate, **form)
+        self.made[name] = (path, expected)
+        return path.read_bytes()
+
+
 def recordings(folder: Path) -> dict[str, tuple[Path, str]]:
-    """Hostile files by name, each with what is expected of it."""
-    import soundfile
-
+    """Hostile files by name, each with what is expected of it; the first is a good clip."""
+    files = Files(folder)
     speech = clips.read(CLIP)
-    made: dict[str, tuple[Path, str]] = {}
+    whole = files.sound("a good clip", "answer", "good.wav", speech.samples)
+    _add_sounds(files, speech)
+    _add_damaged(files, whole, files.sound("a good flac", "answer", "good.flac", speech.samples))
+    _add_misnamed(files)
+    (folder / "folder.wav").mkdir()
+    files.made["a folder"] = (folder / "folder.wav", "refused")
+    files.made["a missing file"] = (folder / "missing.wav", "refused")
+    if Path("/dev/zero").exists():
+        files.made["an endless file"] = (Path("/dev/zero"), "refused")
+    return files.made
 
-    def add(name: str, expected: str, file: str, write: Callable[[Path], object]) -> None:
-        write(folder / file)
-        made[name] = (folder / file, expected)
 
-    def wav(samples: np.ndarray, rate: int, **form: Any) -> Callable[[Path], object]:
-        return lambda path: soundfile.write(path, samples, rate, **form)
-
-    def content(data: bytes) -> Callable[[Path], object]:
-        return lambda path: path.write_bytes(data)
-
-    add("a good clip", "answer", "good.wav", wav(speech.samples, 16_000))
-    whole = (folder / "good.wav").read_bytes()
-    soundfile.write(folder / "good.flac", speech.samples, 16_000)
-    flac, ogg = (folder / "good.flac").read_bytes(), CLIP.read_bytes()
-    add("empty file", "refused", "empty.wav", content(b""))
-    add("header without samples", "refused", "none.wav", wav(np.zeros(0, np.float32), 16_000))
-    add("one sample", "either", "one.wav", wav(np.full(1, 0.5, np.float32), 16_000))
-    add("all zero", "answer", "zero.wav", wav(np.zeros(32_000, np.float32), 16_000))
+def _add_sounds(files: Files, speech: Clip) -> None:
+    """Whole files whose samples, rate, channels or length are at or beyond what is taken."""
+    files.sound("header without samples", "refused", "none.wav", np.zeros(0, np.float32))
+    files.sound("one sample", "either", "one.wav", np.full(1, 0.5, np.float32))
+    files.sound("all zero", "answer", "zero.wav", np.zeros(32_000, np.float32))
     for name, value in (("NaN", np.nan), ("infinity", np.inf)):
         broken = speech.samples.copy()
         broken[8_000] = value
-        add(name, "refused", f"{name.lower()}.wav", wav(broken, 16_000, subtype="FLOAT"))
+        files.sound(name, "refused", f"{name.lower()}.wav", broken, subtype="FLOAT")
     for rate in (8_000, 11_025, 44_100, 192_000):
-        add(f"{rate} Hz", "answer", f"{rate}.wav", wav(speech.resampled(rate).samples, rate))
+        files.sound(f"{rate} Hz", "answer", f"{rate}.wav", speech.resampled(rate).samples, rate)
     for rate in (4_000, 384_000):
-        add(f"{rate} Hz", "refused", f"{rate}.wav", wav(speech.samples, rate))
+        files.sound(f"{rate} Hz", "refused", f"{rate}.wav", speech.samples, rate)
     for count, expected in ((2, "answer"), (8, "answer"), (40, "refused")):
         many = np.repeat(speech.samples[:, None], count, axis=1)
-        add(f"{count} channels", expected, f"channels_{count}.wav", wav(many, 16_000))
-    add("truncated wav", "either", "cut.wav", content(whole[: len(whole) // 2]))
-    add("truncated flac", "either", "cut.flac", content(flac[: len(flac) // 2]))
-    add("truncated ogg", "either", "cut.ogg", content(ogg[: len(ogg) // 2]))
-    add("a header cut short", "refused", "header.wav", content(whole[:30]))
-    lying = whole[:40] + (0xFFFFFFF0).to_bytes(4, "little") + whole[44:]
-    add("header claims 37 hours", "either", "lying.wav", content(lying))
-    add("ogg named mp3", "answer", "ogg.mp3", content(ogg))
-    add("flac without extension", "answer", "flac", content(flac))
-    add("text named wav", "refused", "text.wav", content(b"This is no sound.\n" * 200))
-    add("text file", "refused", "notes.txt", content("Grüße\n".encode()))
-    add("random bytes named mp3", "refused", "rubbish.mp3",
-        content(np.random.default_rng(0).integers(0, 256, 200_000, np.uint8).tobytes()))  # fmt: skip
-    add("longer than an hour", "refused", "long.flac", wav(np.zeros(8_000 * 3_700, np.int16), 8_000))
-    add("a folder", "refused", "folder.wav", lambda path: path.mkdir())
-    made["a missing file"] = (folder / "missing.wav", "refused")
-    if Path("/dev/zero").exists():
-        made["an endless file"] = (Path("/dev/zero"), "refused")
-    return made
+        files.sound(f"{count} channels", expected, f"channels_{count}.wav", many)
+    files.sound("longer than an hour", "refused", "long.flac", np.zeros(8_000 * 3_700, np.int16), 8_000)
+
+
+def _add_damaged(files: Files, wav: bytes, flac: bytes) -> None:
+    """Files that break off or whose header lies."""
+    files.add("empty file", "refused", "empty.wav", b"")
+    for kind, data in (("wav", wav), ("flac", flac), ("ogg", CLIP.read_bytes())):
+        files.add(f"truncated {kind}", "either", f"cut.{kind}", data[: len(data) // 2])
+    files.add("a header cut short", "refused", "header.wav", wav[:30])
+    lying = wav[:40] + (0xFFFFFFF0).to_bytes(4, "little") + wav[44:]
+    files.add("header claims 37 hours", "either", "lying.wav", lying)
+    files.add("flac without extension", "answer", "flac", flac)
+
+
+def _add_misnamed(files: Files) -> None:
+    """Files that are not what their names say."""
+    files.add("ogg named mp3", "answer", "ogg.mp3", CLIP.read_bytes())
+    files.add("text named wav", "refused", "text.wav", b"This is no sound.\n" * 200)
+    files.add("text file", "refused", "notes.txt", "Grüße\n".encode())
+    rubbish = np.random.default_rng(0).integers(0, 256, 200_000, np.uint8)
+    files.add("random bytes named mp3", "refused", "rubbish.mp3", rubbish.tobytes())
 
 
 def cases(folder: Path) -> list[Case]:
@@ -178,6 +204,8 @@ def faults(case: Case, outcome: Outcome, start: float, good: float) -> list[str]
         found.append("traceback")
     if outcome.code == 0 and len(outcome.output.splitlines()) != 1:
         found.append(f"{len(outcome.output.splitlines())} lines")
+    if outcome.code == 0:  # an answer that is empty or cut says why
+        lines = [line for line in lines if not line.endswith(tuple(FINISHES.values()))]
     # a damaged recording may be answered with a note that its end is missing
     allowed = (1,) if outcome.code else (0, 1) if case.expected == "either" else (0,)
     if len(lines) not in allowed:

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from demos import DemoClip, clips
+from speechllm import devices
 from speechllm.errors import SpeechLLMError
 
 if TYPE_CHECKING:
@@ -40,7 +41,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def opened(model: str, device: str | None) -> Assistant:
-    """The assistant. What it stands on is fetched once, with bars, and kept in the user's cache."""
+    """The assistant. What it stands on is fetched once, with bars, and kept in the user's cache.
+
+    Raises SpeechLLMError when there is no such device, before anything is fetched.
+    """
+    if device is not None:
+        devices.checked(device)
     print(f"Opening {model}. The first time, the weights it stands on are fetched.", flush=True)
     began = time.perf_counter()
     from speechllm.assistant import Assistant

@@ -30,13 +30,13 @@ except ImportError:
     raise SystemExit("page: this needs gradio: pip install 'speechllm[demo]'") from None
 
 from demos import clips
-from speechllm import languages, tasks
+from speechllm import devices, languages, tasks
 from speechllm.audio.decode import AudioLimits
 from speechllm.errors import SpeechLLMError
 from speechllm.tasks import Slot, Task
 
 if TYPE_CHECKING:
-    from speechllm.assistant import Answer, Assistant
+    from speechllm.assistant import Answer, Assistant, HeardSoFar
     from speechllm.reading import Word
 
 PORTS = range(7860, 7880)  # tried in this order
@@ -91,10 +91,11 @@ class Opening:
 def answered(
     opening: Opening, task: Task, audio: str | None, slots: dict[str, Any], tell: Callable[[str], None]
 ) -> Iterator[tuple[str, str, str]]:
-    """Give (answer so far, words as HTML, note) while the answer is written.
+    """Give (answer so far, words as HTML, note) while the recording is heard and the answer is written.
 
+    Closing it ends the work after the stretch that is being heard.
     tell: called with a line that asks for what is missing; nothing is answered then.
-    Raises gr.Error in one line.
+    Raises gr.Error in one line, which the note then shows too.
     """
     if not audio:
         tell("Record something, upload a recording, or choose one of the clips below.")
@@ -104,22 +105,35 @@ def answered(
         tell(f"Please fill in: {missing[0]} ({task.slots[missing[0]].description}).")
         return
     began = time.perf_counter()
-    text, first = "", None
+    text, first, stream = "", None, None
     try:
         yield "", "", "Listening …" if opening.is_done else "The model is still being opened …"
         stream = opening.get().stream(task.name, audio=audio, **slots)
-        for piece in stream:
-            first = first or time.perf_counter() - began
-            text += piece
-            yield text, "", f"Writing … {time.perf_counter() - began:.1f} s"
+        for step in stream.steps():
+            if isinstance(step, str):
+                first = first or time.perf_counter() - began
+                text += step
+                yield text, "", f"Writing … {time.perf_counter() - began:.1f} s"
+            else:
+                yield text, "", heard(step)
         yield stream.answer.text, words_html(stream.answer.words), note(stream.answer, first)
-    except SpeechLLMError as error:
-        # The browser's recordings lie in folders that nobody needs to read of.
-        said = html.escape(str(error).replace(audio, Path(audio).name))
-        raise gr.Error(said, print_exception=False) from error
     except Exception as error:
-        traceback.print_exc()
-        raise gr.Error("This could not be answered; the terminal says why.", print_exception=False) from error
+        said = "This could not be answered; the terminal says why."
+        if isinstance(error, SpeechLLMError):  # the browser's recordings lie in folders that nobody needs to read of
+            said = html.escape(str(error).replace(audio, Path(audio).name))
+        else:
+            traceback.print_exc()
+        yield text, "", said
+        raise gr.Error(said, print_exception=False) from error
+    finally:
+        if stream is not None:
+            stream.close()
+
+
+def heard(so_far: HeardSoFar) -> str:
+    """A line on how much of the recording is heard: "Listening … heard 2:05 of 5:00"."""
+    done, total = (f"{int(s) // 60}:{int(s) % 60:02}" for s in (so_far.done, so_far.total or 0.0))
+    return f"Listening … heard {done}" + (f" of {total}" if so_far.total else "")
 
 
 def words_html(words: Sequence[Word]) -> str:
@@ -146,6 +160,8 @@ def note(answer: Answer, first_seconds: float | None) -> str:
         parts.append(f"(the first words after {first_seconds:.2f} s)")
     if answer.finish == "length":
         parts.append("- cut at the longest answer that this task allows")
+    if answer.finish == "loop":
+        parts.append("- ended because the model only went on to say the same again")
     return " ".join(parts)
 
 
@@ -229,7 +245,7 @@ def _connect(page: gr.Blocks, parts: Parts, opening: Opening, known: dict[str, T
         show_progress_on=[parts.note],
         api_name="answer",
     )
-    parts.stop.click(None, cancels=[running], queue=False, api_visibility="private")
+    parts.stop.click(lambda: "Stopped.", None, parts.note, cancels=[running], queue=False, **hidden)
 
 
 def _in_order(names: Sequence[str]) -> list[str]:
@@ -369,6 +385,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return Assistant(options.model, device=options.device)
 
     try:
+        if options.device is not None:  # to look for a GPU takes seconds, and the page comes first
+            devices.checked(options.device)
         serve(load, options.host, options.port)
     except SpeechLLMError as error:
         print(f"page: {error}", file=sys.stderr)

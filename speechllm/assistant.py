@@ -7,22 +7,24 @@ print(Assistant("pocket").run("transcribe", audio="talk.ogg").text)
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Any
 
-from speechllm import languages, tasks, weights
+from speechllm import devices, weights
 from speechllm.audio.clip import Clip
 from speechllm.audio.decode import AudioLimits, stream
+from speechllm.audio.duration import declared_seconds
 from speechllm.audio.segments import SpeechDetector, cut_at_pauses
 from speechllm.conversation import Conversation
 from speechllm.errors import TaskError
 from speechllm.reading import Word
+from speechllm.request import LONGEST_POSITIONS, Request, checked, is_several
 
 LONGEST_SECONDS = 28.0  # read in one go; Whisper places 30, the tail of silence included
-LONGEST_POSITIONS = 2048  # of the LLM: longer readings are refused where they cannot be cut
-Progress = Callable[[float, float], None]
+Progress = Callable[[float, float | None], None]
 
 
 @dataclass(frozen=True)
@@ -35,47 +37,69 @@ class Answer:
     words: tuple[Word, ...] = ()  # of the reading, with times
     language: str | None = None  # ISO 639-1, as spoken
     reading: str = ""  # what the reader read
-    finish: str = "stop"  # "stop", "length", or "no speech"
+    finish: str = "stop"  # "stop", "length" (cut), "loop" (it only repeated itself: said once), or "no speech"
     timings: dict[str, float] = field(default_factory=dict)  # seconds: decode_audio, hear, answer, total
-    seconds: float = 0.0  # of audio
+    seconds: float = 0.0  # of the whole recording, its silence included
 
 
 @dataclass(frozen=True)
-class _Request:
-    """One task about one recording, checked."""
+class HeardSoFar:
+    """How much of a recording is heard, in seconds."""
 
-    task: tasks.Task
-    instruction: str
-    languages: tuple[str, ...]  # that may be spoken
-    reader: str
-    limit: int | None
-    draft: bool
-    check: bool | None  # None: as the model is configured
+    done: float
+    total: float | None  # None: the recording does not say how long it is
 
 
 class Stream:
     """Pieces of an answer while it is written; `answer` is there after the last one."""
 
-    def __init__(self, pieces: Iterator[str]) -> None:
-        self._pieces = self._run(pieces)
+    def __init__(self, source: Iterator[Any], progress: Progress | None = None) -> None:
+        """source: pieces of text, `HeardSoFar` now and then, and at last the Answer."""
+        self._steps = self._run(source, progress)
         self._answer: Answer | None = None
+        self._error: Exception | None = None
+        self._is_closed = False
 
-    def _run(self, pieces: Iterator[Any]) -> Iterator[str]:
-        for piece in pieces:
-            if isinstance(piece, Answer):
-                self._answer = piece
-            else:
-                yield piece
+    def _run(self, source: Iterator[Any], progress: Progress | None) -> Generator[str | HeardSoFar, None, None]:
+        try:
+            for step in source:
+                if isinstance(step, Answer):
+                    self._answer = step
+                    continue
+                if progress and isinstance(step, HeardSoFar):
+                    progress(step.done, step.total)
+                yield step
+                if self._is_closed:
+                    return
+        except Exception as error:
+            self._error = error
+            raise
+        finally:
+            if isinstance(source, Generator):
+                source.close()
+
+    def steps(self) -> Iterator[str | HeardSoFar]:
+        """The pieces, and after each stretch of the recording how much of it is heard."""
+        return self._steps
 
     def __iter__(self) -> Iterator[str]:
-        return self._pieces
+        return (step for step in self._steps if isinstance(step, str))
+
+    def close(self) -> None:
+        """End the work: at once, or after the stretch that another thread is hearing just now."""
+        self._is_closed = True
+        with suppress(ValueError):  # it is running in another thread
+            self._steps.close()
 
     @property
     def answer(self) -> Answer:
-        """The whole answer; reads what is left of the stream first."""
-        for _ in self._pieces:
+        """The whole answer; reads what is left of the stream first. A stream that failed raises its error again."""
+        for _ in self._steps:
             pass
-        assert self._answer is not None
+        if self._error is not None:
+            raise self._error
+        if self._answer is None:
+            raise TaskError("the stream was closed before its answer was whole")
         return self._answer
 
 
@@ -84,19 +108,18 @@ class Assistant:
 
     Args:
         model: name, folder or hub id.
-        device: "cpu", "cuda", …; None: a GPU if there is one.
+        device: "cpu", "cuda", "cuda:1" or "mps"; None: a GPU if there is one.
         limits: on the bytes and seconds of a recording.
     Raises:
+        SpeechLLMError: there is no such device.
         WeightsError: the model or one of its bases cannot be had.
     """
 
     def __init__(self, model: str = "pocket", device: str | None = None, limits: AudioLimits | None = None) -> None:
-        import torch
-
+        device = devices.checked(device)
         from speechllm import int8
         from speechllm.model import SpeechLLM
 
-        device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         self.model = SpeechLLM.from_pretrained(model, device=device, merge=True)
         if device == "cpu" and int8.is_available():
             self.model.pack()
@@ -109,11 +132,13 @@ class Assistant:
         Args:
             task: name of a task, or the path of a YAML.
             audio: path, bytes, file object, (array, rate) or Clip.
-            progress: called with the seconds done and in all, as a long recording is read.
-            options: the task's slots, and: `wording` (number of the instruction's wording), `held_out` (take it from
-                those kept out of training), `reader` ("attention" or, for transcribe, "ctc"), `reading` (a text in
-                place of the audio), `max_new_tokens`, `check` (transcribe: True lets the LLM check the reading,
-                False gives it as it is, None as the model is configured), `draft` (False: check without drafting).
+            progress: called after each stretch with the seconds heard and those in all (None where the recording
+                does not say), and at last with all of them, as both.
+            options: the task's slots, and: `language` (that is spoken, or several: by name or code), `wording` (number
+                of the instruction's wording), `held_out` (take it from those kept out of training), `reader`
+                ("attention" or, for transcribe, "ctc"), `reading` (a text in place of the audio), `max_new_tokens`,
+                `check` (transcribe: True lets the LLM check the reading, False gives it as it is, None as the model
+                is configured), `draft` (False: check without drafting).
         Raises:
             TaskError, AudioError: in one line, what is wrong with the request.
         """
@@ -121,37 +146,70 @@ class Assistant:
 
     def stream(self, task: str, audio: Any = None, *, progress: Progress | None = None, **options: Any) -> Stream:
         """As `run`, but gives pieces of text as they are written. The request is checked at once."""
-        reading = options.pop("reading", None)
-        request = _request(task, options)
-        if (audio is None) == (reading is None):
+        request = self._request(task, options)
+        if (audio is None) == (request.reading is None):
             raise TaskError("give a recording as audio=, or what it says as reading=, and not both")
-        if request.reader == "ctc" and self.model.config.hearing != "reading":
-            raise TaskError("this model listens to frames and has no first pass: leave reader at 'attention'")
-        return Stream(self._pieces(request, audio, reading, progress))
+        if progress is not None and not callable(progress):
+            raise TaskError(f"progress is a function of the seconds done and in all, not {type(progress).__name__}")
+        given = None if request.reading is None else self._given(request, request.reading)
+        return Stream(self._steps(request, audio, given), progress)
 
-    def batch(self, task: str, audio: Sequence[Any], **options: Any) -> list[Answer]:
+    def batch(
+        self, task: str, audio: Iterable[Any], *, progress: Progress | None = None, **options: Any
+    ) -> list[Answer]:
         """Run a task about several recordings; the answers are those that `run` gives to each, token for token.
 
         Decoding is bound by one row of numbers at a time here, so that no row's arithmetic depends on another's;
         `SpeechLLM.generate` decodes padded batches.
         """
-        return [self.run(task, each, **options) for each in audio]
+        if self._request(task, options).reading is not None:
+            raise TaskError("a batch takes recordings as audio=; ask about each reading= by run")
+        if not is_several(audio):
+            raise TaskError(f"a batch takes a list of recordings as audio=, not one {type(audio).__name__}")
+        return [self.run(task, each, progress=progress, **options) for each in audio]
 
-    def _pieces(self, request: _Request, audio: Any, reading: str | None, progress: Progress | None) -> Iterator[Any]:
+    def _request(self, task: str, options: Mapping[str, Any]) -> Request:
+        """The checked request, as far as this model can do it."""
+        request = checked(task, options)
+        if self.model.config.hearing != "reading" and request.reading is None:
+            if request.reader == "ctc":
+                raise TaskError("this model listens to frames and has no first pass: leave reader at 'attention'")
+            if request.check is False:
+                raise TaskError("this model listens to frames, there is no reading to give as it is: leave out check")
+        elif request.limit is not None and self._is_unchecked(request):
+            raise TaskError(
+                "max_new_tokens bounds what the LLM writes, and this model's transcripts are given as they are read: "
+                "leave it out, or let the LLM check them with check=True"
+            )
+        taken = len(self.model.fill(Conversation.ask(request.instruction), [self._given(request, "")]).ids)
+        if taken >= LONGEST_POSITIONS:
+            raise TaskError(
+                f"the instruction of task {request.task.name!r} takes {taken} word pieces, at most {LONGEST_POSITIONS} "
+                "are read at once, what is said included: make it shorter"
+            )
+        return replace(request, room=LONGEST_POSITIONS - taken)
+
+    def _is_unchecked(self, request: Request) -> bool:
+        """Whether the answer is the reading as it is."""
+        does_check = self.model.config.checks_readings if request.check is None else request.check
+        return request.task.copies and not does_check
+
+    def _steps(self, request: Request, audio: Any, given: Any) -> Iterator[Any]:
+        """Pieces of the answer, `HeardSoFar` after each stretch, and the Answer."""
         clock = _Clock()
-        if reading is not None:
-            yield from self._answer_one(request, [self._given(request, reading)], 0.0, clock)
+        if given is not None:
+            yield from self._answer_one(request, [given], clock)
             return
-        heard, seconds = [], 0.0
+        heard: list[Any] = []
         parts: list[Answer] = []
+        progress = None
         for offset, clip in self._clips(audio, clock):
-            seconds = max(seconds, offset + clip.seconds)
             each = self._hear(request, clip, offset, clock)
-            if progress:
-                progress(offset + clip.seconds, clock.seconds)
+            progress = clock.progress(offset + clip.seconds, audio)
+            yield progress
             if request.task.by_stretch and request.reader == "attention":
                 between = " " if any(part.text for part in parts) else ""
-                for piece in self._answer_one(request, [each], clip.seconds, clock):
+                for piece in self._answer_one(request, [each], clock):
                     if isinstance(piece, Answer):
                         parts.append(piece)
                     else:
@@ -159,6 +217,9 @@ class Assistant:
                         between = ""
             else:
                 heard.append(each)
+                request.check_room(sum(len(each.ids) for each in heard), offset + clip.seconds)
+        if progress != HeardSoFar(clock.seconds, clock.seconds):
+            yield HeardSoFar(clock.seconds, clock.seconds)
         if parts:
             yield _joined(parts, clock)
         elif heard and request.reader == "ctc":
@@ -166,7 +227,7 @@ class Assistant:
             yield text
             yield clock.answer(request, text, heard, "stop")
         elif heard:
-            yield from self._answer_one(request, heard, seconds, clock)
+            yield from self._answer_one(request, heard, clock)
         else:
             yield clock.answer(request, "", [], "no speech")
 
@@ -177,6 +238,7 @@ class Assistant:
             for block in stream(audio, self.limits):
                 clock.seconds += block.seconds
                 yield block
+            clock.is_whole = True
 
         def stretches() -> Iterator[tuple[float, Clip]]:
             coming = blocks()
@@ -196,7 +258,7 @@ class Assistant:
                 return
             yield found
 
-    def _hear(self, request: _Request, clip: Clip, offset: float, clock: _Clock) -> Any:
+    def _hear(self, request: Request, clip: Clip, offset: float, clock: _Clock) -> Any:
         from speechllm.hearing import Heard
 
         with clock.time("hear"):
@@ -204,33 +266,35 @@ class Assistant:
                 return Heard(self.model.ear.spell(clip).shifted(offset), (), None)
             return self.model.ear.hear(clip, request.languages).shifted(offset)
 
-    def _given(self, request: _Request, reading: str) -> Any:
+    def _given(self, request: Request, reading: str) -> Any:
         from speechllm.hearing import from_text
 
-        return from_text(reading, self.model.vocabulary, request.languages[0] if request.languages else None)
+        heard = from_text(reading, self.model.vocabulary, request.languages[0] if len(request.languages) == 1 else None)
+        request.check_room(len(heard.ids))
+        return heard
 
-    def _answer_one(self, request: _Request, parts: Sequence[Any], seconds: float, clock: _Clock) -> Iterator[Any]:
+    def _answer_one(self, request: Request, parts: Sequence[Any], clock: _Clock) -> Iterator[Any]:
         """The LLM's answer about what was heard."""
-        from speechllm.decode import Effort
         from speechllm.hearing import joined
 
         heard = joined(parts, self.model.vocabulary)
         if not heard.ids:
             yield clock.answer(request, "", parts, "no speech")
             return
-        if len(heard.ids) > LONGEST_POSITIONS:
-            raise TaskError(
-                f"task {request.task.name!r} reads at most {LONGEST_POSITIONS} word pieces at once, this recording "
-                f"has {len(heard.ids)}; give a shorter stretch of it"
-            )
+        request.check_room(len(heard.ids))
         copies = request.task.copies and heard.embeddings is None
-        if copies and not (self.model.config.checks_readings if request.check is None else request.check):
+        if copies and self._is_unchecked(request):
             yield heard.reading.text
-            yield clock.answer(request, heard.reading.text, [heard], "stop", seconds)
+            yield clock.answer(request, heard.reading.text, [heard], "stop")
             return
         most = 2 * len(heard.ids) + 16 if copies else request.task.max_new_tokens
-        limit = request.limit or most
         draft = [*heard.ids, self.model.vocabulary.form.end[0]] if copies and request.draft else []
+        yield from self._write(request, heard, request.limit or most, draft, clock)
+
+    def _write(self, request: Request, heard: Any, limit: int, draft: Sequence[int], clock: _Clock) -> Iterator[Any]:
+        """Pieces of the LLM's answer, and the Answer."""
+        from speechllm.decode import Effort, once, settled
+
         effort, ids, text = Effort(), [], ""
         tokens = self.model.answer(Conversation.ask(request.instruction), [heard], limit, draft, effort)
         while True:
@@ -239,15 +303,15 @@ class Assistant:
                 if token is None:
                     break
                 ids.append(token)
-                now = self.model.vocabulary.decode(ids)
+                now = self.model.vocabulary.decode(ids[: settled(ids)])  # what may begin a loop waits
             if not now.endswith("\ufffd") and len(now) > len(text):
                 yield now[len(text) :]
                 text = now
-        whole = self.model.vocabulary.decode(ids)
-        if len(whole) > len(text):  # cut by the limit inside a character
+        finish = "loop" if any(effort.loops) else "stop" if all(effort.finished) else "length"
+        whole = self.model.vocabulary.decode(ids[: once(ids, effort.loops[0])] if finish == "loop" else ids)
+        if len(whole) > len(text):  # what waited, or was cut by the limit inside a character
             yield whole[len(text) :]
-        finish = "stop" if effort.finished == [True] else "length"
-        yield clock.answer(request, whole.strip(), [heard], finish, seconds)
+        yield clock.answer(request, whole.strip(), [heard], finish)
 
 
 class _Clock:
@@ -256,15 +320,22 @@ class _Clock:
     def __init__(self) -> None:
         self.began = time.perf_counter()
         self.spent: dict[str, float] = {"decode_audio": 0.0, "hear": 0.0, "answer": 0.0}
-        self.seconds = 0.0  # of audio read so far
+        self.seconds, self.is_whole = 0.0, False  # of audio decoded so far; whether that is all
+        self._declared: float | None = -1.0  # seconds that the recording says it has; below 0: not asked yet
 
     def time(self, name: str) -> _Span:
         """A context that adds its seconds to `name`."""
         return _Span(self.spent, name)
 
-    def answer(
-        self, request: _Request, text: str, heard: Sequence[Any], finish: str, seconds: float | None = None
-    ) -> Answer:
+    def progress(self, done: float, audio: Any) -> HeardSoFar:
+        """How much of `audio` is heard, with `done` seconds of it; a declared length is believed until it is passed."""
+        if self.is_whole:
+            return HeardSoFar(min(done, self.seconds), self.seconds)
+        if self._declared is not None and self._declared < 0:
+            self._declared = declared_seconds(audio)
+        return HeardSoFar(done, self._declared if self._declared and self._declared >= self.seconds - 0.1 else None)
+
+    def answer(self, request: Request, text: str, heard: Sequence[Any], finish: str) -> Answer:
         """An answer with the times so far."""
         words = tuple(word for each in heard for word in each.reading.words)
         language = next((each.reading.language for each in heard if each.reading.language), None)
@@ -278,7 +349,7 @@ class _Clock:
             reading,
             finish,
             self.timings(),
-            seconds if seconds else self.seconds,
+            self.seconds,
         )
 
     def timings(self) -> dict[str, float]:
@@ -303,7 +374,8 @@ def _joined(parts: Sequence[Answer], clock: _Clock) -> Answer:
     """The answers to the stretches of a long recording as one."""
     spoken = [part for part in parts if part.text]
     codes = [part.language for part in spoken if part.language]
-    finish = "no speech" if not spoken else "length" if any(part.finish == "length" for part in spoken) else "stop"
+    finishes = {part.finish for part in spoken}
+    finish = next((each for each in ("loop", "length", "stop") if each in finishes), "no speech")
     return Answer(
         text=" ".join(part.text for part in spoken),
         task=parts[0].task,
@@ -315,34 +387,3 @@ def _joined(parts: Sequence[Answer], clock: _Clock) -> Answer:
         timings=clock.timings(),
         seconds=clock.seconds,
     )
-
-
-def _request(name: str, options: dict[str, Any]) -> _Request:
-    """Check a request before any work is done for it.
-
-    Raises:
-        TaskError: unknown task, slot, wording or reader.
-    """
-    task = tasks.load(name)
-    own = {
-        key: options.pop(key, default)
-        for key, default in (
-            ("wording", None),
-            ("held_out", False),
-            ("reader", "attention"),
-            ("max_new_tokens", None),
-            ("draft", True),
-            ("check", None),
-        )
-    }
-    if own["reader"] not in ("attention", "ctc"):
-        raise TaskError(f"reader is 'attention' or 'ctc', not {own['reader']!r}")
-    if own["reader"] == "ctc" and not task.copies:
-        raise TaskError(f"the first pass alone (reader 'ctc') transcribes; task {task.name!r} needs reader 'attention'")
-    if own["max_new_tokens"] is not None and own["max_new_tokens"] < 1:
-        raise TaskError(f"max_new_tokens must be at least 1, got {own['max_new_tokens']}")
-    given = options.get("language") or options.get("source") or ()
-    spoken = [given] if isinstance(given, str) else list(given)
-    codes = tuple(languages.code(part.strip()) for each in spoken for part in each.split(","))
-    instruction = task.instruction(options, own["wording"], own["held_out"])
-    return _Request(task, instruction, codes, own["reader"], own["max_new_tokens"], own["draft"], own["check"])

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import logging
 import os
 import re
 import sys
@@ -29,7 +30,7 @@ examples:
 """
 RUN_EXAMPLES = """\
 examples:
-  speechllm run transcribe talk.ogg interview.mp3 --lang de
+  speechllm run transcribe talk.ogg interview.mp3 --lang de,en
   speechllm run transcribe talk.ogg --times            words with their seconds, as Audacity's labels
   speechllm run translate talk.ogg --set target=French --stream
   speechllm run follow talk.ogg --set instruction="Write it in upper case." --json
@@ -75,16 +76,31 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message} ({self.prog} --help shows examples)\n")
 
 
+class Warnings(logging.Handler):
+    """Says what the package warns of like every other message; once, though a recording is opened twice."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.said: set[str] = set()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        message = record.getMessage()
+        if message not in self.said:
+            self.said.add(message)
+            print(f"speechllm: {message}", file=sys.stderr, flush=True)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and give its exit code. arguments: None for those of the process."""
     try:
-        options = _parser().parse_args(arguments, argparse.Namespace(device=None, model="pocket", debug=False))
+        options = _parser().parse_args(arguments, argparse.Namespace(debug=False))
     except SystemExit as stop:  # --help, --version, or a wrong command
         return int(stop.code or 0)
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "info" if options.debug else "error")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal without the letters shows "?" in their place
             stream.reconfigure(errors="replace")
+    logging.getLogger("speechllm").handlers = [Warnings()]
     try:
         code = options.handler(options)
         sys.stdout.flush()
@@ -109,8 +125,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> Parser:
     shared = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
-    shared.add_argument("--device", type=_device, help="cpu, cuda, cuda:1 or mps (default: a GPU if there is one)")
-    shared.add_argument("--model", metavar="NAME|FOLDER", help="the model that answers (default: pocket)")
     shared.add_argument("--debug", action="store_true", help="show the traceback of an error")
     form: dict[str, Any] = {"formatter_class": argparse.RawDescriptionHelpFormatter, "parents": [shared]}
     parser = Parser(
@@ -136,6 +150,7 @@ def _parser() -> Parser:
     ask.add_argument("audio", metavar="AUDIO", help="the recording; - reads it from standard input")
     ask.add_argument("question", metavar="QUESTION", help="the question, in quotation marks")
     _answer_options(ask)
+    _shown_options(ask)
     tasks = command("tasks", commands.tasks, "list the tasks, their slots and an example of each", TASKS_EXAMPLES)
     tasks.add_argument("names", metavar="TASK", nargs="*", help="only these, with their numbered wordings")
     says = "measure a task on recordings with right answers"
@@ -154,13 +169,26 @@ def _run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("task", metavar="TASK", help="name of a task, or the path of a YAML file of your own")
     parser.add_argument("audio", metavar="AUDIO", nargs="+", help="recordings; - reads one from standard input")
     _slot_option(parser)
-    said = "language that is spoken, by name or code (default: found from the sound)"
-    parser.add_argument("--lang", metavar="LANGUAGE", help=said)
     _reader_option(parser)
     _answer_options(parser)
+    _shown_options(parser).add_argument(
+        "--times",
+        action="store_true",
+        help="print what is said word by word: start, end (seconds), word, tabs between (transcribe)",
+    )
+
+
+def _model_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--device", type=_device, help="cpu, cuda, cuda:1 or mps (default: a GPU if there is one)")
+    parser.add_argument(
+        "--model", metavar="NAME|FOLDER", default="pocket", help="the model that answers (default: pocket)"
+    )
 
 
 def _answer_options(parser: argparse.ArgumentParser) -> None:
+    _model_options(parser)
+    said = "language that is spoken, by name or code; several with commas between (default: found from the sound)"
+    parser.add_argument("--lang", metavar="LANGUAGE", help=said)
     parser.add_argument(
         "--wording",
         metavar="N",
@@ -170,16 +198,15 @@ def _answer_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--max-seconds", metavar="S", type=_seconds, help="longest recording that is accepted (default: 3600)"
     )
+
+
+def _shown_options(parser: argparse.ArgumentParser) -> argparse._MutuallyExclusiveGroup:
     shown = parser.add_mutually_exclusive_group()
     shown.add_argument(
         "--json", action="store_true", help="one JSON object a recording: text, words with times, timings"
     )
     shown.add_argument("--stream", action="store_true", help="print the answer while it is written")
-    shown.add_argument(
-        "--times",
-        action="store_true",
-        help="print what is said word by word: start, end (seconds), word, tabs between",
-    )
+    return shown
 
 
 def _evaluate_options(parser: argparse.ArgumentParser) -> None:
@@ -187,6 +214,7 @@ def _evaluate_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "data", metavar="DATA.jsonl", type=Path, help="recordings with right answers, one JSON object a line"
     )
+    _model_options(parser)
     parser.add_argument("--split", help="only rows whose `split` is this")
     parser.add_argument("--lang", metavar="LANGUAGE", help="only rows whose `lang` is this")
     _slot_option(parser)

@@ -23,7 +23,12 @@ if TYPE_CHECKING:
     from speechllm.audio.decode import AudioLimits
     from speechllm.tasks import Task
 
-SPOKEN_SLOTS = ("language", "source")  # slots that --lang fills: the language that is spoken
+SPOKEN = ("language", "source")  # what --lang says too: the language that is spoken
+FINISHES = {
+    "no speech": "no speech was heard",
+    "length": "the answer was cut at the longest that the task allows",
+    "loop": "the answer was cut where it began to repeat itself",
+}
 SHOWN_AFTER = 60.0  # seconds of audio from which on progress is shown
 SHOWN_EVERY = 10.0  # seconds between lines of progress where no terminal shows them
 
@@ -57,17 +62,24 @@ def _recordings(names: Sequence[str], seconds: float | None) -> list[Recording]:
     """The recordings, each tried by its first block: a broken one is known before a model loads."""
     from speechllm.audio.decode import stream
 
+    if names.count("-") > 1:
+        raise UsageError("'-' can be given once: there is one standard input")
     limits = _limits(seconds)
     recordings = []
     for name in names:
-        audio: str | bytes = _standard_input(limits.bytes) if name == "-" else name
         try:
+            audio: str | bytes = _standard_input(limits.bytes) if name == "-" else name
             next(stream(audio, limits))
             recordings.append(Recording(name, audio))
         except (AudioError, OSError) as error:
-            complain(error, "standard input" if name == "-" else name)
+            complain(error, _called(name))
             recordings.append(Recording(name, None))
     return recordings
+
+
+def _called(name: str) -> str:
+    """How messages call a recording."""
+    return "standard input" if name == "-" else name
 
 
 def _limits(seconds: float | None) -> AudioLimits:
@@ -79,17 +91,15 @@ def _limits(seconds: float | None) -> AudioLimits:
 def _standard_input(most_bytes: int) -> bytes:
     if sys.stdin is None or sys.stdin.isatty():
         raise UsageError("'-' reads audio from standard input: pipe a recording into it")
-    return sys.stdin.buffer.read(most_bytes + 1)
+    given = sys.stdin.buffer.read(most_bytes + 1)
+    if not given:
+        raise AudioError("nothing came in on standard input")
+    return given
 
 
 def _assistant(options: argparse.Namespace) -> Assistant:
     from speechllm.assistant import Assistant
 
-    if options.device and options.device.startswith("cuda"):
-        import torch
-
-        if not torch.cuda.is_available():
-            raise SpeechLLMError(f"there is no GPU for --device {options.device}; leave it out to do without")
     limits = _limits(getattr(options, "max_seconds", None))
     return Assistant(options.model, device=options.device, limits=limits)
 
@@ -97,18 +107,15 @@ def _assistant(options: argparse.Namespace) -> Assistant:
 class Progress:
     """How much of a long recording is heard: a line that is rewritten, or one every few seconds in a log."""
 
-    def __init__(self, name: str, audio: str | bytes) -> None:
-        self.name, self.audio = name, audio
-        self.total: float | None = None
+    def __init__(self, name: str) -> None:
+        self.name = name
         self.is_terminal = sys.stderr.isatty()
         self.is_shown, self.last = False, time.monotonic()
 
-    def __call__(self, done: float, _: float) -> None:
+    def __call__(self, done: float, total: float | None) -> None:
         if done < SHOWN_AFTER and not self.is_shown:
             return
-        if self.total is None:
-            self.total = _declared_seconds(self.audio)
-        of_all = f" of {_minutes(self.total)}" if self.total >= done else ""
+        of_all = f" of {_minutes(total)}" if total else ""
         text = f"{self.name}: heard {_minutes(done)}{of_all}"
         if self.is_terminal:
             self.is_shown = True
@@ -123,16 +130,6 @@ class Progress:
             print("\r\033[K", end="", file=sys.stderr, flush=True)
 
 
-def _declared_seconds(audio: str | bytes) -> float:
-    """Seconds as the header has them; 0 where it does not say."""
-    import soundfile
-
-    try:
-        return 0.0 if isinstance(audio, bytes) else float(soundfile.info(audio).duration)
-    except (OSError, RuntimeError):
-        return 0.0
-
-
 def _minutes(seconds: float) -> str:
     return f"{int(seconds) // 60}:{int(seconds) % 60:02}"
 
@@ -143,36 +140,51 @@ def _minutes(seconds: float) -> str:
 def run(options: argparse.Namespace) -> int:
     """Answer a task about each recording."""
     task, slots = _checked(options.task, options.set, options.lang, options.wording, options.reader)
+    if options.times and not task.copies:
+        raise UsageError(f"--times shows the words that are said, not an answer: not for task {task.name!r}")
     return _answer_all(options, task, slots)
 
 
 def ask(options: argparse.Namespace) -> int:
     """Answer a question about a recording."""
-    task, slots = _checked("ask", [("question", options.question)], None, options.wording, "attention")
-    options.audio, options.reader = [options.audio], "attention"
+    task, slots = _checked("ask", [("question", options.question)], options.lang, options.wording, "attention")
+    options.audio, options.reader, options.times = [options.audio], "attention", False
     return _answer_all(options, task, slots)
 
 
 def _checked(
     name: str, given: Sequence[tuple[str, str]], lang: str | None, wording: int | None, reader: str
 ) -> tuple[Task, dict[str, str]]:
-    """The task and its slots, or UsageError: a wrong slot must not wait for a model to load."""
-    task, slots = _task(name), dict(given)
+    """The task and its slots, the spoken language among them; or UsageError, which must not wait for a model."""
+    from speechllm import request
+
+    task, slots = _task(name), _once(given)
+    if lang is not None:
+        # `language` is an option of every task, `source` where the task has a slot of that kind
+        own = [slot for slot in SPOKEN if slot in task.slots and task.slots[slot].kind == "language"]
+        if twice := [slot for slot in SPOKEN if slot in slots and slot in ("language", *own)]:
+            raise UsageError(f"--lang and --set {twice[0]}= say the same: give one of them")
+        slots[own[0] if own and "," not in lang else "language"] = lang
+    _check_reader(reader, task)
     try:
-        if lang is not None:
-            spoken = next((slot for slot in SPOKEN_SLOTS if slot in task.slots), None)
-            if spoken is None:
-                raise TaskError(f"task {task.name!r} has no slot for the spoken language: leave --lang out")
-            slots.setdefault(spoken, lang)
-        task.instruction(slots, wording)
+        request.checked(name, {**slots, "wording": wording, "reader": reader})
     except TaskError as error:
         raise UsageError(str(error)) from error
-    _check_reader(reader, task)
     return task, slots
 
 
+def _once(given: Sequence[tuple[str, str]]) -> dict[str, str]:
+    """The values of --set by slot."""
+    slots: dict[str, str] = {}
+    for name, value in given:
+        if name in slots:
+            raise UsageError(f"--set {name}= is given twice")
+        slots[name] = value
+    return slots
+
+
 def _check_reader(reader: str, task: Task) -> None:
-    if reader == "ctc" and task.name != "transcribe":
+    if reader == "ctc" and not task.copies:
         raise UsageError(f"--reader ctc, the first pass alone, only transcribes: not for task {task.name!r}")
 
 
@@ -193,7 +205,7 @@ def _answer_all(options: argparse.Namespace, task: Task, slots: Mapping[str, str
         except Exception as error:  # one recording must not stop the others
             if options.debug:
                 raise
-            complain(error, recording.name)
+            complain(error, _called(recording.name))
             code = 1
     return code
 
@@ -213,13 +225,15 @@ def _answer_one(
     name = getattr(options, "task", task.name)
     if options.stream:
         print(head, end="", flush=True)
+        stream = assistant.stream(name, audio=recording.audio, **own)
         try:
-            for piece in assistant.stream(name, audio=recording.audio, **own):
+            for piece in stream:
                 print(piece, end="", flush=True)
         finally:
             print(flush=True)
+        _remark(stream.answer, recording.name)
         return
-    progress = Progress(recording.name, recording.audio)
+    progress = Progress(recording.name)
     try:
         answer = assistant.run(name, audio=recording.audio, progress=progress, **own)
     finally:
@@ -231,6 +245,13 @@ def _answer_one(
         _print_times(answer, f"{recording.name}\t" if several else "")
     else:
         print(head + answer.text, flush=True)
+    _remark(answer, recording.name)
+
+
+def _remark(answer: Answer, name: str) -> None:
+    """Say on standard error why an answer is empty or ends early."""
+    if answer.finish in FINISHES:
+        print(f"speechllm: {_called(name)}: {FINISHES[answer.finish]}", file=sys.stderr, flush=True)
 
 
 def _print_times(answer: Answer, head: str) -> None:
@@ -266,8 +287,9 @@ def tasks(options: argparse.Namespace) -> int:
         for example in task.examples:
             slots = "".join(f" --set {shlex.quote(f'{key}={value}')}" for key, value in example.items())
             print(f"    $ speechllm run {shlex.quote(name)} clip.ogg{slots}")
-            for number, wording in enumerate(task.wordings(example) if options.names else ()):
-                print(f"        --wording {number:<3} {wording}")
+            wordings = task.wordings(example) if options.names else ()
+            for wording in dict.fromkeys(wordings):  # one may be there twice, to be drawn more often in training
+                print(f"        --wording {wordings.index(wording):<3} {wording}")
         print()
     if not options.names:
         print("speechllm tasks NAME lists a task's wordings. A task of your own is a YAML file like these:")
@@ -285,9 +307,7 @@ def _task(name: str) -> Task:
 
 
 def evaluate(options: argparse.Namespace) -> int:
-    """Run a task on a manifest's rows and print the figures; exit code 1 where no row gave an answer."""
-    from itertools import islice
-
+    """Run a task on a manifest's rows and print the figures; exit code 1 where a row gave no answer."""
     from speechllm.evaluation import runner
 
     task = _task(options.task)
@@ -295,24 +315,45 @@ def evaluate(options: argparse.Namespace) -> int:
     if out and (out.is_dir() or not out.resolve().parent.is_dir()):
         raise UsageError(f"--json {out}: not a file in an existing folder")
     _check_reader(options.reader, task)
-    slots = dict(options.set)
+    slots = _once(options.set)
     try:
-        rows = runner.read(options.data, task, split=options.split, lang=options.lang, slots=slots)
-        rows = list(islice(rows, options.limit))
+        chosen = {"split": options.split, "lang": options.lang, "limit": options.limit}
+        rows = runner.read(options.data, task, slots=slots, **chosen)
     except TaskError as error:
         raise UsageError(str(error)) from error
+    lacking = f"without a {task.target!r} in the target language"
+    if not rows and rows.left_out:
+        raise DataError(f"{options.data}: all {rows.left_out} rows are {lacking}; see --set target=")
     if not rows:
-        raise DataError(f"{options.data}: no such row with a {task.target!r}; see --split, --lang and --limit")
+        raise DataError(f"{options.data}: no such row; see --split, --lang and --limit")
+    runner.check(rows, task)
+    if out:
+        _check_writable(out)
+    if rows.left_out:
+        print(f"speechllm: {options.data}: {rows.left_out} rows {lacking} are left out", file=sys.stderr, flush=True)
     assistant = _assistant(options)
 
     def run(_: Task, audio: Path, **slots: Any) -> Answer:
         return assistant.run(options.task, audio=audio, reader=options.reader, **slots)
 
     report = runner.evaluate(run, task, rows, progress=sys.stderr.isatty())
+    print(report.table(), flush=True)
     if out:
         report.save(out)
-    print(report.table())
-    return 1 if report.errors == report.n else 0
+    return 1 if report.errors else 0
+
+
+def _check_writable(path: Path) -> None:
+    """Raise SpeechLLMError where a report cannot be written: that is known before anything runs."""
+    is_new = not path.exists()
+    if not is_new and not path.is_file():
+        return  # a pipe or device: opened once, to write
+    try:
+        path.open("a").close()
+        if is_new:
+            path.unlink()
+    except OSError as error:
+        raise SpeechLLMError(f"cannot write {path}: {error.strerror or error}") from error
 
 
 def train(options: argparse.Namespace) -> int:
@@ -327,6 +368,8 @@ def weights(options: argparse.Namespace) -> int:
     """Fetch weights and print their folders; without a name, list the names."""
     from speechllm import weights
 
+    if not all(name.strip() for name in options.names):
+        raise UsageError("an empty name")
     if not options.names:
         print("\n".join(weights.names()))
     failed = 0

@@ -17,6 +17,7 @@ from torch import Tensor
 from speechllm.language.base import Language
 
 LOOP = 24  # tokens that only repeat what was just written: a greedy answer never leaves such a loop
+LONGEST_RUN = 8  # tokens in the run that a loop repeats
 RESYNC = 8  # draft tokens searched for the token that the model preferred
 
 
@@ -28,6 +29,9 @@ class Effort:
     tokens: int = 0  # tokens written
     drafted: int = 0  # tokens taken over from the draft
     finished: list[bool] = field(default_factory=list)  # per request: whether it ended by itself
+    loops: list[int] = field(
+        default_factory=list
+    )  # per request: tokens in the run that it only repeats; 0: it does not
 
 
 @torch.inference_mode()
@@ -51,7 +55,7 @@ def decode(
         (request, token id) in the order in which they are known.
     """
     effort = effort if effort is not None else Effort()
-    effort.finished[:] = [False] * len(prompts)
+    effort.finished[:], effort.loops[:] = [False] * len(prompts), [0] * len(prompts)
     if len(prompts) == 1:
         for token in _one(language, prompts[0], stops, limits[0], list(draft), effort):
             yield 0, token
@@ -85,7 +89,8 @@ def _one(
                 return
             answer.append(token)
             yield token
-            if is_loop(answer):
+            if size := repeated(answer):
+                effort.loops[0] = size
                 return
         effort.drafted += agreed
         effort.tokens += agreed + 1
@@ -131,7 +136,8 @@ def _many(
                 continue
             answers[row].append(token)
             effort.tokens += 1
-            open_rows[row] = len(answers[row]) < limits[row] and not is_loop(answers[row])
+            effort.loops[row] = repeated(answers[row])
+            open_rows[row] = len(answers[row]) < limits[row] and not effort.loops[row]
             yield row, token
         if padding == "right":
             _move_left(cache, mask, positions)
@@ -142,14 +148,32 @@ def _many(
         place = torch.zeros_like(place)
 
 
-def is_loop(answer: Sequence[int]) -> bool:
-    """Whether an answer ends in one run of at most eight tokens, over and over: four times and 24 tokens at least."""
-    for size in range(1, 9):
+def repeated(answer: Sequence[int]) -> int:
+    """Tokens in the run with which an answer ends over and over: 1 to 8, four times and 24 tokens at least; 0: none."""
+    for size in range(1, LONGEST_RUN + 1):
         times = max(4, -(-LOOP // size))
         tail = list(answer[-size * times :])
         if len(tail) == size * times and tail == tail[-size:] * times:
-            return True
-    return False
+            return size
+    return 0
+
+
+def is_loop(answer: Sequence[int]) -> bool:
+    """Whether an answer ends in one short run of tokens, over and over."""
+    return repeated(answer) > 0
+
+
+def once(answer: Sequence[int], size: int) -> int:
+    """How many tokens of an answer stay when the run of `size` tokens that it repeats at its end is said once."""
+    first = len(answer)
+    while first > size and answer[first - 1] == answer[first - 1 - size]:
+        first -= 1
+    return first
+
+
+def settled(answer: Sequence[int]) -> int:
+    """How many tokens of an answer stay whatever loop its last tokens may turn out to begin."""
+    return min((once(answer, size) for size in range(1, LONGEST_RUN + 1)), default=len(answer))
 
 
 def _move_left(cache: Any, mask: Tensor, positions: Tensor) -> None:

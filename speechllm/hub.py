@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 import os
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from speechllm.errors import WeightsError
@@ -43,6 +45,23 @@ def snapshot(repository: str, progress: bool = True) -> tuple[Path, str]:
     if not has_tensors(folder):
         raise WeightsError(f"{repository} holds no whole set of safetensors")
     return folder, folder.name
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Inside this block transformers draws no bars ("Loading weights"); what was chosen before holds again after it."""
+    from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars
+    from transformers.utils import logging
+
+    was_shown, was_hub_silent = logging.is_progress_bar_enabled(), are_progress_bars_disabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if was_shown:
+            logging.enable_progress_bar()
+        if was_shown and was_hub_silent:
+            disable_progress_bars()
 
 
 def _download(repository: str, progress: bool) -> Path:

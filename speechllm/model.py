@@ -7,6 +7,7 @@ gives the LLM what readers read, "frames" (`frames.py`) an encoder's frames, pro
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,12 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedModel
 
-from speechllm import frames, weights
+from speechllm import fields, frames, weights
 from speechllm.bridge import ReadingBridge
 from speechllm.conversation import Conversation, Filled, fill, render
 from speechllm.decode import Effort, decode
 from speechllm.encoders.conformer import ConformerConfig
-from speechllm.errors import WeightsError
+from speechllm.errors import DataError, WeightsError
 from speechllm.hearing import BEAMS, Ear, Heard
 from speechllm.language.adapters import add_lora, merge_lora
 from speechllm.language.base import Language
@@ -79,6 +80,67 @@ class SpeechLLMConfig(PretrainedConfig):
         self.first_pass = first_pass or {"input_size": 512}
         self.output_rows, self.checks_readings = output_rows, checks_readings
         super().__init__(**kwargs)
+
+
+LEAST = {"beams": 1}  # of a config's numbers; 0 is the least of the others
+
+
+def read_config(folder: Path) -> SpeechLLMConfig:
+    """The config of a saved model, every field held against its type.
+
+    Raises:
+        WeightsError: in one line, what is wrong with config.json.
+    """
+    path = folder / "config.json"
+    try:
+        content = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise WeightsError(f"{path} cannot be read: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict) or content.get("model_type") != SpeechLLMConfig.model_type:
+        raise WeightsError(f"{path} is of no speechllm model: it must be a mapping with model_type speechllm")
+    hints = fields.hints_of(SpeechLLMConfig.__init__)
+    own = {name: value for name, value in content.items() if name in hints}
+    said = fields.wrong(SpeechLLMConfig.__init__, own)
+    low = [name for name, value in own.items() if isinstance(value, (int, float)) and value < LEAST.get(name, 0)]
+    if said or low:
+        raise WeightsError(f"{path}: {said or f'{low[0]} must be at least {LEAST.get(low[0], 0)}, not {own[low[0]]}'}")
+    try:
+        config = SpeechLLMConfig.from_dict(content)
+        _check_parts(config)
+    except Exception as error:  # of transformers' own fields, whose checks raise errors of many kinds
+        raise WeightsError(f"{path}: {' '.join(str(error).split())}") from error
+    return config
+
+
+def _check_parts(config: SpeechLLMConfig) -> None:
+    """Raises what a part's sizes raise; they are tried before any base is fetched."""
+    if config.hearing not in HEARING:
+        raise DataError(f"hearing is {' or '.join(map(repr, HEARING))}, not {config.hearing!r}")
+    parts: list[tuple[type, dict[str, Any]]] = [(ConformerConfig, config.first_pass)]
+    if config.hearing == "frames":
+        parts = [(frames.FramesConfig, config.frames), (ConformerConfig, config.frames.get("conformer") or {})]
+    for kind, given in parts:
+        if said := fields.wrong(kind, given):
+            raise DataError(f"{kind.__name__}: {said}")
+        low = [name for name, value in given.items() if isinstance(value, (int, float)) and value < 0]
+        if low:
+            raise DataError(f"{kind.__name__}: {low[0]} must be at least 0, not {given[low[0]]}")
+    if config.hearing == "frames":
+        frames.FramesConfig(**config.frames)
+    else:
+        ConformerConfig(**config.first_pass)
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file by name. Raises WeightsError for one that is damaged."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError, ValueError, KeyError) as error:
+        said = " ".join(str(error).split())
+        raise WeightsError(f"{path} is damaged or no file of safetensors: {said}") from error
 
 
 Parts = dict[str, nn.Module]
@@ -157,17 +219,16 @@ class SpeechLLM(PreTrainedModel):
             dtype: of the bases; None: what this processor multiplies fastest.
             merge: add the adapters into the weights; faster, and the base's own logits are gone.
         Raises:
-            WeightsError: the folder is no speechllm model, or a tensor of it is missing.
+            WeightsError: the folder is no speechllm model, or a tensor of it is missing. What lies in the folder is
+                read before any base is fetched.
         """
-        from safetensors.torch import load_file
-
         path = weights.get(str(folder))
         if not (path / "config.json").is_file() or not (path / TENSORS).is_file():
             raise WeightsError(f"{path} holds no speechllm model: config.json and {TENSORS} are wanted")
-        config = SpeechLLMConfig.from_pretrained(path)
+        config, tensors = read_config(path), read_tensors(path / TENSORS)
         dtype = dtype or fast_dtype(device)
         model = cls.on_bases(config, dtype)
-        model.load_trained(load_file(path / TENSORS))
+        model.load_trained(tensors)
         model.to(device)  # type: ignore[arg-type]  (the wrapper of transformers hides what it takes)
         if merge:
             merge_lora(model)
@@ -209,8 +270,13 @@ class SpeechLLM(PreTrainedModel):
                     f"the model's tensor {name} is missing or of another shape; is its config.json its own?"
                 )
             parameter.data.copy_(found)
-        if "output_rows" in tensors:
-            self.use_rows(tensors["output_rows"])
+        rows = tensors.get("output_rows")
+        if rows is None:
+            return
+        vocabulary = self.language.model.get_output_embeddings().weight.shape[0]
+        if rows.ndim != 1 or rows.dtype.is_floating_point or not ((rows >= 0) & (rows < vocabulary)).all():
+            raise WeightsError(f"the model's output_rows are not ids of its base, which has {vocabulary}")
+        self.use_rows(rows)
 
     def use_rows(self, rows: Tensor | None) -> None:
         """Let answers use only these output rows (V',) int; None: all."""

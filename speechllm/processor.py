@@ -14,7 +14,7 @@ from speechllm.audio.clip import Clip
 from speechllm.audio.features import log_mel
 from speechllm.conversation import Conversation, Segment, render
 from speechllm.language.vocabulary import Vocabulary
-from speechllm.model import SpeechLLMConfig
+from speechllm.model import SpeechLLMConfig, read_config
 from speechllm.training.batching import pad
 
 
@@ -29,8 +29,8 @@ class SpeechLLMProcessor:
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, **_: Any) -> SpeechLLMProcessor:
-        """The processor of a model's folder, name or hub id."""
-        config = SpeechLLMConfig.from_pretrained(weights.get(str(folder)))
+        """The processor of a model's folder, name or hub id. Raises WeightsError where that is none."""
+        config = read_config(weights.get(str(folder)))
         return cls(config, Vocabulary(weights.get(config.language_base, config.language_source)))
 
     def save_pretrained(self, folder: str | Path, **_: Any) -> None:

@@ -1,19 +1,22 @@
 """Wordings of an instruction, read from `prompts/*.txt`.
 
 One wording a line; `#` opens a comment line; lines below a line `[held out]` are kept out of training, so
-that an evaluation can ask in words the model has never met. `{name}` marks a slot.
+that an evaluation can ask in words the model has never met. `{name}` marks a slot: letters, digits and underscores,
+no digit first. Other braces, as of a piece of JSON, are text.
 """
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 
 from speechllm.errors import TaskError
 
 HELD_OUT_LINE = "[held out]"
-_SLOT = re.compile(r"\{([a-z_]+)\}")
+_SLOT = re.compile(r"\{([^\W\d]\w*)\}")
+_NEARLY_SLOT = re.compile(r"\{[\w\s.-]*\}")  # braces around words that no slot can be called
 
 
 @dataclass(frozen=True)
@@ -36,22 +39,42 @@ def parse(text: str) -> Wordings:
     return Wordings(tuple(parts[False]), tuple(parts[True]))
 
 
-@cache
 def load(name: str | Path) -> Wordings:
     """Wordings of the prompt `name` ("translate", "follow/upper_case") or of a text file given by its path.
 
-    Raises TaskError when there is no such prompt, or when it holds no wording to train on.
+    Read anew when the file has changed. Raises TaskError when there is no such prompt, when it holds no wording to
+    train on, or braces that are nearly a slot.
     """
     path = Path(name)
     if path.suffix != ".txt":
         path = data_folder("prompts") / f"{name}.txt"
     try:
-        wordings = parse(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise TaskError(f"cannot read the prompt {str(name)!r} from {path}: {error}") from error
+        return _load(path.absolute(), stamp(path))
+    except (OSError, ValueError) as error:
+        raise TaskError(f"cannot read the prompt {str(name)!r} from {str(path)!r}: {error}") from error
+
+
+@lru_cache(maxsize=256)
+def _load(path: Path, _: tuple[int, ...]) -> Wordings:
+    wordings = parse(path.read_text(encoding="utf-8"))
     if not wordings.train:
         raise TaskError(f"{path}: no wording above the line {HELD_OUT_LINE!r}")
+    for wording in (*wordings.train, *wordings.held_out):
+        for braces in _NEARLY_SLOT.findall(wording):
+            if not _SLOT.fullmatch(braces):
+                raise TaskError(f"{path}: {braces} cannot be a slot: letters, digits and underscores, no digit first")
     return wordings
+
+
+def stamp(path: Path) -> tuple[int, ...]:
+    """What changes when a file does. Raises OSError or ValueError for a path that cannot be."""
+    state = os.stat(path)
+    return state.st_dev, state.st_ino, state.st_mtime_ns, state.st_size
+
+
+def is_slot(name: str) -> bool:
+    """Whether `{name}` in a wording is a slot."""
+    return _SLOT.fullmatch(f"{{{name}}}") is not None
 
 
 def slots_of(wording: str) -> frozenset[str]:

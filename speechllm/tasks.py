@@ -16,13 +16,11 @@ A task is a pure function of slots and a wording to an instruction; adding one t
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from speechllm import languages, prompts
+from speechllm import fields, languages, prompts
 from speechllm.errors import TaskError
 from speechllm.prompts import Wordings, data_folder
 
@@ -31,6 +29,22 @@ __all__ = ["Slot", "Task", "data_folder", "load", "names"]
 _KINDS = ("text", "language")
 _FLAGS = ("by_stretch", "copies")
 _FIELDS = {"name", "description", "slots", "prompt", "target", "metrics", "max_new_tokens", "examples", *_FLAGS}
+# what a request takes beside the slots, and the arguments of `Assistant.run`: no slot can be called so
+RESERVED = frozenset(
+    {
+        "reader",
+        "reading",
+        "wording",
+        "check",
+        "draft",
+        "held_out",
+        "max_new_tokens",
+        "progress",
+        "audio",
+        "task",
+        "self",
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -77,7 +91,7 @@ class Task:
         Raises TaskError that names the missing, unknown or wrong slot.
         """
         given = {name: value for name, value in slots.items() if value is not None}
-        unknown = sorted(set(given) - set(self.slots))
+        unknown = sorted(map(str, set(given) - set(self.slots)))
         if unknown:
             known = ", ".join(self.slots) or "none"
             raise TaskError(f"task {self.name!r} has no slot {unknown[0]!r} (its slots: {known})")
@@ -123,24 +137,34 @@ def names() -> list[str]:
 
 
 def load(task: "str | Path | Task") -> Task:
-    """A task by name, or from a YAML file of one's own; a Task is given back as it is.
+    """A task by name, or from a YAML file of one's own, read anew when it has changed; a Task is given back as it is.
 
     Raises TaskError that says what is wrong with it.
     """
-    return task if isinstance(task, Task) else _load(str(task))
-
-
-@cache
-def _load(name_or_path: str) -> Task:
-    path = Path(name_or_path)
-    if path.suffix not in (".yaml", ".yml"):
-        path = data_folder("tasks") / f"{name_or_path}.yaml"
-        if not path.is_file():
-            raise TaskError(f"no task {name_or_path!r}: use one of {', '.join(names())} or the path of a YAML")
+    if isinstance(task, Task):
+        return task
+    path = Path(task) if isinstance(task, (str, Path)) else Path(str(task))
+    is_own = path.suffix in (".yaml", ".yml")
+    place = path if is_own else data_folder("tasks") / f"{path}.yaml"
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise TaskError(f"cannot read the task {path}: {' '.join(str(error).split())}") from error
+        return _load(place.absolute(), prompts.stamp(place))
+    except (OSError, ValueError) as error:  # ValueError: a name that no file can have
+        if is_own:
+            raise TaskError(f"cannot read the task {str(path)[:200]!r}: {_why(error)}") from error
+        known = ", ".join(names())
+        raise TaskError(f"no task {str(task)[:80]!r}: use one of {known} or the path of a YAML") from error
+
+
+def _why(error: OSError | ValueError) -> str:
+    return getattr(error, "strerror", None) or str(error)
+
+
+@lru_cache(maxsize=64)
+def _load(path: Path, _: tuple[int, ...]) -> Task:
+    try:
+        content = fields.read_yaml(path)
+    except ValueError as error:
+        raise TaskError(f"cannot read the task {path}: {error}") from error
     return _task(content, path)
 
 
@@ -150,43 +174,71 @@ def _task(content: Any, path: Path) -> Task:
     if unknown := sorted(map(str, set(content) - _FIELDS)):
         raise TaskError(f"{path}: unknown field {unknown[0]!r} (known: {', '.join(sorted(_FIELDS))})")
     for field in ("name", "prompt", "target"):
-        if not isinstance(content.get(field), str):
+        if not isinstance(content.get(field), str) or not content[field].strip():
             raise TaskError(f"{path}: the field {field!r} must be a text")
     for field, kind in (("slots", dict), ("metrics", list), ("examples", list)):
         if not isinstance(content.get(field) or kind(), kind):
             raise TaskError(f"{path}: the field {field!r} must be a {'mapping' if kind is dict else 'list'}")
+    description = content.get("description") or ""
+    if not isinstance(description, str):
+        raise TaskError(f"{path}: the field 'description' must be a text, not {fields.shown(description)}: quote it")
     beside = path.parent / content["prompt"]
-    return Task(
+    task = Task(
         name=content["name"],
-        description=str(content.get("description", "")).strip(),
-        slots={str(name): _slot(str(name), slot, path) for name, slot in (content.get("slots") or {}).items()},
+        description=description.strip(),
+        slots={name: _slot(name, slot, path) for name, slot in (content.get("slots") or {}).items()},
         prompt=str(beside) if beside.suffix == ".txt" else content["prompt"],
         target=content["target"],
-        metrics=tuple(content.get("metrics") or ()),
+        metrics=_metrics(content.get("metrics") or (), path),
         max_new_tokens=_positive(content.get("max_new_tokens", Task.max_new_tokens), path),
         examples=tuple(content.get("examples") or ()),
         **{flag: _flag(content, flag, path) for flag in _FLAGS},
     )
+    _check_examples(task, path)
+    return task
 
 
 def _flag(content: Mapping[str, Any], name: str, path: Path) -> bool:
     value = content.get(name, False)
     if not isinstance(value, bool):
-        raise TaskError(f"{path}: {name} is true or false, not {value!r}")
+        raise TaskError(f"{path}: {name} is true or false, not {fields.shown(value)}")
     return value
 
 
-def _slot(name: str, content: Any, path: Path) -> Slot:
-    try:
-        slot = Slot(**(content or {}))
-    except TypeError as error:
-        raise TaskError(f"{path}: slot {name!r}: {error}") from error
+def _slot(name: Any, content: Any, path: Path) -> Slot:
+    if not isinstance(name, str) or not prompts.is_slot(name):
+        shown = fields.shown(name)
+        raise TaskError(f"{path}: slot {shown}: a name has letters, digits and underscores, no digit first")
+    if name in RESERVED:
+        raise TaskError(f"{path}: slot {name!r}: a request takes something else by that name; call the slot otherwise")
+    if said := fields.wrong(Slot, {} if content is None else content):
+        raise TaskError(f"{path}: slot {name!r}: {said}")
+    slot = Slot(**(content or {}))
     if slot.kind not in _KINDS:
-        raise TaskError(f"{path}: slot {name!r}: kind is one of {', '.join(_KINDS)}, not {slot.kind!r}")
+        raise TaskError(f"{path}: slot {name!r}: kind is one of {', '.join(_KINDS)}, not {fields.shown(slot.kind)}")
     return slot
 
 
+def _metrics(given: Sequence[Any], path: Path) -> tuple[str, ...]:
+    from speechllm.evaluation.metrics import METRICS
+
+    for name in given:
+        if not isinstance(name, str) or name not in METRICS:
+            raise TaskError(f"{path}: unknown metric {fields.shown(name)}: use {', '.join(METRICS)}")
+    return tuple(given)
+
+
+def _check_examples(task: Task, path: Path) -> None:
+    for example in task.examples:
+        if not isinstance(example, Mapping) or not all(isinstance(value, str) for value in example.values()):
+            raise TaskError(f"{path}: an example is a mapping of slots to texts, not {fields.shown(example)}")
+        try:
+            task.values(example)
+        except TaskError as error:
+            raise TaskError(f"{path}: example {fields.shown(dict(example))}: {error}") from error
+
+
 def _positive(number: Any, path: Path) -> int:
-    if not isinstance(number, int) or number < 1:
-        raise TaskError(f"{path}: max_new_tokens must be a whole number above 0, not {number!r}")
+    if isinstance(number, bool) or not isinstance(number, int) or number < 1:
+        raise TaskError(f"{path}: max_new_tokens must be a whole number above 0, not {fields.shown(number)}")
     return number

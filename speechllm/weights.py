@@ -222,11 +222,23 @@ def _publish(
     if files:
         record["sha256_of_package_files"] = files
     (folder / RECORD).write_text(json.dumps(record, indent=2) + "\n", "utf-8")
-    folder.chmod(0o755)
+    _share(folder)
     if place.exists():  # left damaged: only whole folders are used
         shutil.rmtree(place)
     os.replace(folder, place)
     return place
+
+
+def _share(folder: Path) -> None:
+    """Gives a folder and its files the modes that the umask means: whoever may see the cache may read them.
+
+    Folders and files made by way of a temporary name (`mkdtemp`, safetensors) are the user's alone.
+    """
+    usual = (folder / RECORD).stat().st_mode & 0o666  # of a file made plainly
+    for path in folder.iterdir():
+        if path.stat().st_nlink == 1:  # a linked file is the hub's cache's, with the modes that it chose
+            path.chmod(usual)
+    folder.chmod(usual | (usual & 0o444) >> 2)
 
 
 @contextlib.contextmanager

@@ -104,7 +104,17 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["run", "translate", CLIP, "--set", "target=Klingon"], "'Klingon'"),
         (["run", "transcribe", CLIP, "--set", "colour=red"], "'colour'"),
         (["run", "transcribe", CLIP, "--lang", "Klingon"], "'Klingon'"),
-        (["run", "answer", CLIP, "--lang", "de"], "--lang"),
+        (["run", "translate", CLIP, "--set", "target=de", "--set", "source=fr", "--lang", "en"], "--lang"),
+        (["run", "translate", CLIP, "--set", "target=de", "--set", "target=fr"], "twice"),
+        (["run", "translate", CLIP, "--set", "target=de", "--times"], "--times"),
+        (["run", "transcribe", CLIP, "--set", "language=de", "--lang", "fr"], "--set language="),
+        (["run", "follow", CLIP, "--set", "instruction=x", "--set", "language=de", "--lang", "fr"], "--set language="),
+        (["run", "transcribe", "-", "-"], "once"),
+        (["ask", CLIP, "What?", "--times"], "--times"),
+        (["tasks", "--model", "pocket"], "--model"),
+        (["train", "runs/x", "--device", "cpu"], "--device"),
+        (["weights", ""], "empty"),
+        (["weights", "pocket", " "], "empty"),
         (["run", "transcribe", CLIP, "--wording", "99"], "99"),
         (["run", "transcribe", CLIP, "--wording", "-1"], "-1"),
         (["run", "transcribe", CLIP, "--json", "--stream"], "--stream"),
@@ -116,7 +126,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["evaluate", "sing", "data.jsonl"], "'sing'"),
         (["evaluate", "transcribe", "data.jsonl", "--json", "no/such/folder/report.json"], "report.json"),
         (["evaluate", "translate", "data.jsonl", "--reader", "ctc"], "ctc"),
-        (["--device", "tpu", "tasks"], "'tpu'"),
+        (["ask", CLIP, "What?", "--device", "tpu"], "'tpu'"),
     ],
 )
 def test_a_wrong_command_is_one_line_and_exit_code_2(
@@ -143,9 +153,9 @@ def test_run_prints_the_answer_alone(fake: type[FakeAssistant], capsys: pytest.C
     assert [(made.model, made.device) for made in fake.made] == [("mine", "cpu")]
 
 
-@pytest.mark.parametrize("order", [["--model", "mine", "run"], ["run", "--model", "mine"]])
-def test_global_options_before_and_after_the_command(order: list[str], fake: type[FakeAssistant]) -> None:
-    assert main([*order, "transcribe", CLIP]) == 0
+@pytest.mark.parametrize("order", [["--debug", "run"], ["run", "--debug"]])
+def test_debug_before_and_after_the_command(order: list[str], fake: type[FakeAssistant]) -> None:
+    assert main([*order, "transcribe", CLIP, "--model", "mine"]) == 0
     assert fake.made[0].model == "mine"
 
 
@@ -157,6 +167,32 @@ def test_a_value_may_hold_an_equals_sign(fake: type[FakeAssistant], capsys: pyte
 def test_ask_asks_the_question(fake: type[FakeAssistant], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["ask", CLIP, "Which music?"]) == 0
     assert capsys.readouterr().out.endswith("question=Which music? reader=attention\n")
+
+
+@pytest.mark.parametrize("request_", [["ask", CLIP, "Who?"], ["run", "answer", CLIP], ["run", "translate", CLIP]])
+@pytest.mark.parametrize("lang", ["de", "de,fr"])
+def test_every_task_is_told_the_spoken_language(
+    request_: list[str], lang: str, fake: type[FakeAssistant], capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = ["--set", "target=en"] if "translate" in request_ else []
+    assert main([*request_, *target, "--lang", lang]) == 0
+    name = "source" if target and lang == "de" else "language"
+    assert f" {name}={lang} " in capsys.readouterr().out
+
+
+def test_a_damaged_recording_is_told_once_like_every_message(
+    fake: type[FakeAssistant], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    import soundfile
+
+    path = tmp_path / "cut.flac"
+    soundfile.write(path, load(CLIP).samples, 16_000)
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2 : len(data) // 2 + 4_000] = bytes(4_000)
+    path.write_bytes(data)
+    assert main(["run", "transcribe", str(path)]) == 0
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"speechllm: {path}: damaged")
 
 
 def test_several_recordings_one_of_them_broken(
@@ -256,6 +292,9 @@ def test_a_dash_reads_standard_input(
     monkeypatch.setattr(sys, "stdin", Input(b"no audio"))
     assert main(["run", "transcribe", "-"]) == 1
     assert capsys.readouterr().err.startswith("speechllm: standard input: ")
+    monkeypatch.setattr(sys, "stdin", Input(b""))
+    assert main(["run", "transcribe", "-"]) == 1
+    assert capsys.readouterr().err == "speechllm: nothing came in on standard input\n"
     monkeypatch.setattr(sys, "stdin", Input(b"", terminal=True))
     assert main(["run", "transcribe", "-"]) == 2
 

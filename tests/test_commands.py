@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +22,120 @@ __all__ = ["fake"]
 
 def test_progress_of_a_long_recording(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(commands, "SHOWN_EVERY", 0.0)
-    progress = commands.Progress("talk.ogg", CLIP)
+    progress = commands.Progress("talk.ogg")
     progress(30.0, 30.0)
     assert capsys.readouterr().err == "", "a short recording needs none"
-    monkeypatch.setattr(commands, "_declared_seconds", lambda _: 600.0)
-    progress(125.0, 150.0)
+    progress(125.0, 600.0)
+    progress(130.0, None)
     progress.clear()
-    assert capsys.readouterr() == ("", "talk.ogg: heard 2:05 of 10:00\n")
+    assert capsys.readouterr() == ("", "talk.ogg: heard 2:05 of 10:00\ntalk.ogg: heard 2:10\n")
+
+
+@pytest.mark.parametrize("finish", commands.FINISHES)
+def test_an_empty_or_cut_answer_says_why(
+    finish: str, monkeypatch: pytest.MonkeyPatch, fake: type[FakeAssistant], capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = fake.run
+    monkeypatch.setattr(fake, "run", lambda *args, **named: replace(run(*args, **named), finish=finish))
+    assert main(["run", "transcribe", CLIP]) == 0
+    assert capsys.readouterr().err == f"speechllm: {CLIP}: {commands.FINISHES[finish]}\n"
+
+
+def test_evaluate_tells_the_spoken_language_of_every_task(
+    tmp_path: Path, fake: type[FakeAssistant], capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [{"audio": CLIP, "lang": lang, "question": "What?", "answer": "x"} for lang in ("de", "tlh")]
+    (tmp_path / "data.jsonl").write_text("\ufeff" + "\n".join(map(json.dumps, rows)), "utf-8")
+    out = tmp_path / "report.json"
+    assert main(["evaluate", "ask", str(tmp_path / "data.jsonl"), "--json", str(out)]) == 0
+    said = [sample["answer"] for sample in json.loads(out.read_text())["samples"]]
+    assert ["language=de" in answer for answer in said] == [True, False]
+
+
+@pytest.mark.parametrize(
+    "fields", [{"duration": "abc"}, {"duration": {"a": 1}}, {"duration": -5}, {"duration": True}, {"lang": 5}]
+)
+def test_a_wrong_field_of_a_row_is_known_before_anything_runs(
+    fields: dict, tmp_path: Path, fake: type[FakeAssistant], capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [{"audio": CLIP, "text": "x"}, {"audio": CLIP, "text": "x", **fields}]
+    (tmp_path / "data.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    assert main(["evaluate", "transcribe", str(tmp_path / "data.jsonl")]) == 1
+    error = capsys.readouterr().err
+    assert f"data.jsonl, line 2: {next(iter(fields))}" in error
+    assert len(error.splitlines()) == 1
+    assert not fake.made
+
+
+def test_rows_without_a_translation_are_left_out(
+    tmp_path: Path, fake: type[FakeAssistant], capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [{"audio": CLIP, "lang": "en"}, {"audio": CLIP, "lang": "en", "translation": {"de": "Ja."}}]
+    (tmp_path / "data.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    assert main(["evaluate", "translate", str(tmp_path / "data.jsonl"), "--set", "target=German"]) == 0
+    out, error = capsys.readouterr()
+    assert "translate: 1 rows" in out
+    assert error.endswith("data.jsonl: 1 rows without a 'translation' in the target language are left out\n")
+
+
+def test_no_row_with_a_translation_is_one_line(fake: type[FakeAssistant], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", "translate", str(CLIPS / "manifest.jsonl"), "--set", "target=Czech"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "rows are without a 'translation'" in line
+    assert not fake.made
+
+
+def test_a_report_that_cannot_be_written_is_known_before_anything_runs(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, fake: type[FakeAssistant], capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "data.jsonl").write_text(json.dumps({"audio": CLIP, "text": "x"}))
+    opened = Path.open
+
+    def refuse(path: Path, mode: str = "r", *given: Any, **named: Any) -> Any:
+        if mode == "a":
+            raise PermissionError(13, "Permission denied")
+        return opened(path, mode, *given, **named)
+
+    monkeypatch.setattr(Path, "open", refuse)
+    out = tmp_path / "out.json"
+    assert main(["evaluate", "transcribe", str(tmp_path / "data.jsonl"), "--json", str(out)]) == 1
+    assert capsys.readouterr().err == f"speechllm: cannot write {out}: Permission denied\n"
+    assert not fake.made
+    assert not out.exists()
+
+
+def test_the_table_is_shown_though_the_report_cannot_be_saved(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, fake: type[FakeAssistant], capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "data.jsonl").write_text(json.dumps({"audio": CLIP, "text": "x"}))
+
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    out = tmp_path / "out.json"
+    assert main(["evaluate", "transcribe", str(tmp_path / "data.jsonl"), "--json", str(out)]) == 1
+    said, error = capsys.readouterr()
+    assert "wer" in said
+    assert error == f"speechllm: cannot write {out}: No space left on device\n"
+
+
+@pytest.mark.parametrize("shown", [[], ["--stream"], ["--json"]])
+def test_silence_says_why_the_answer_is_empty(
+    shown: list[str], monkeypatch: pytest.MonkeyPatch, fake: type[FakeAssistant], capsys: pytest.CaptureFixture[str]
+) -> None:
+    silent = Answer("", "transcribe", "the prompt", finish="no speech")
+    monkeypatch.setattr(fake, "run", lambda *_, **__: silent)
+    assert main(["run", "transcribe", CLIP, *shown]) == 0
+    assert capsys.readouterr().err == f"speechllm: {CLIP}: no speech was heard\n"
+
+
+def test_a_wording_that_is_there_twice_is_listed_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "mine.txt").write_text("Say it.\nSay it.\nTell me.\n")
+    (tmp_path / "mine.yaml").write_text("{name: mine, prompt: mine.txt, target: text, examples: [{}]}")
+    assert main(["tasks", str(tmp_path / "mine.yaml")]) == 0
+    lines = [line.split(maxsplit=2) for line in capsys.readouterr().out.splitlines() if "--wording" in line]
+    assert lines == [["--wording", "0", "Say it."], ["--wording", "2", "Tell me."]]
 
 
 def test_tasks_lists_every_task_with_a_command_that_is_right(
@@ -90,13 +198,15 @@ def test_evaluate_without_rows(
     assert not fake.made
 
 
-def test_evaluate_where_every_row_fails(
+def test_evaluate_without_a_recording(
     fake: type[FakeAssistant], capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     data = tmp_path / "data.jsonl"
     data.write_text('{"audio": "gone.wav", "text": "a"}\n')
     assert main(["evaluate", "transcribe", str(data)]) == 1
-    assert "gone.wav" in capsys.readouterr().out
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "data.jsonl, line 1: there is no recording 'gone.wav'" in line
+    assert not fake.made
 
 
 def test_weights_prints_folders(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import gradio
 import gradio_client
 import pytest
 from gradio_client.exceptions import AppError
@@ -17,9 +18,9 @@ from gradio_client.exceptions import AppError
 import speechllm.assistant
 from demos import CLIPS, clips, first, page
 from speechllm import tasks
-from speechllm.assistant import Answer, Assistant, Stream
+from speechllm.assistant import Answer, Assistant, HeardSoFar, Stream
 from speechllm.audio.decode import load
-from speechllm.errors import AudioError, SpeechLLMError, WeightsError
+from speechllm.errors import AudioError, SpeechLLMError, TaskError, WeightsError
 from speechllm.reading import Word
 
 TEXT = "<b>loud</b> & clear"
@@ -43,7 +44,7 @@ class FakeAssistant:
 
     def stream(self, task: str, audio: Any = None, **slots: Any) -> Stream:
         answer = self.run(task, audio, **slots)
-        return Stream(iter([*(f"{word} " for word in TEXT.split()), answer]))
+        return Stream(iter([HeardSoFar(125.0, 300.0), *(f"{word} " for word in TEXT.split()), answer]))
 
 
 # The answers
@@ -78,6 +79,14 @@ def test_first_tells_in_a_line_what_cannot_be_had(
     monkeypatch.setattr(speechllm.assistant, "Assistant", gone)
     assert first.main([]) == 1
     assert capsys.readouterr().err == "demo: pocket cannot be had\n"
+
+
+@pytest.mark.parametrize("module", [first, page])
+def test_a_device_that_is_not_there_is_one_line(module: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    assert module.main(["--device", "gpu"]) == 1
+    out, error = capsys.readouterr()
+    assert out == ""
+    assert error.endswith("'gpu' is no device: use cpu, cuda, cuda:1 or mps\n") and error.count("\n") == 1
 
 
 def test_first_with_an_answer_that_fails(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -139,6 +148,7 @@ def test_the_page_streams_an_answer_with_words_and_times(
     pieces = press(client, CLIP, "translate", target="German")
     texts = [text for text, _, _ in pieces]
     assert "<b>loud</b> " in texts, "the answer comes bit by bit"
+    assert "Listening … heard 2:05 of 5:00" in [note for _, _, note in pieces]
     text, words, note = pieces[-1]
     assert text == TEXT
     assert "&lt;b&gt;loud&lt;/b&gt;" in words
@@ -171,6 +181,52 @@ def test_what_is_missing_is_named() -> None:
     assert list(page.answered(opening, tasks.load("ask"), str(CLIP), {}, told.append)) == []
     assert "recording" in told[0]
     assert "question" in told[1]
+
+
+class FailingAssistant(FakeAssistant):
+    """Refuses every request."""
+
+    def stream(self, task: str, audio: Any = None, **slots: Any) -> Stream:
+        raise TaskError("question has 100000 characters")
+
+
+def test_a_refusal_stays_on_the_page() -> None:
+    steps = page.answered(page.Opening(FailingAssistant), tasks.load("answer"), str(CLIP), {}, print)  # type: ignore[arg-type]
+    notes = []
+    with pytest.raises(gradio.Error, match="100000"):
+        notes.extend(line for _, _, line in steps)
+    assert notes[-1] == "question has 100000 characters"
+
+
+def test_leaving_the_page_ends_the_work() -> None:
+    heard: list[float] = []
+
+    def hear() -> Iterator[Any]:
+        for done in (10.0, 20.0, 30.0):
+            heard.append(done)
+            yield HeardSoFar(done, None)
+
+    class Slow(FakeAssistant):
+        def stream(self, task: str, audio: Any = None, **slots: Any) -> Stream:
+            return Stream(hear())
+
+    steps = page.answered(page.Opening(Slow), tasks.load("answer"), str(CLIP), {}, print)  # type: ignore[arg-type]
+    assert [next(steps)[2], next(steps)[2]][1] == "Listening … heard 0:10"
+    steps.close()  # type: ignore[attr-defined]
+    assert heard == [10.0]
+
+
+def test_stop_says_so() -> None:
+    blocks = page.build(page.Opening(FakeAssistant))  # type: ignore[arg-type]
+    assert [each.fn() for each in blocks.fns.values() if each.fn and each.name == "<lambda>"] == ["Stopped."]
+    assert sum(each.is_cancel_function for each in blocks.fns.values()) == 1
+
+
+@pytest.mark.parametrize(
+    ("finish", "said"), [("loop", "say the same again"), ("length", "cut at"), ("no speech", "No speech")]
+)
+def test_the_note_says_how_an_answer_ended(finish: str, said: str) -> None:
+    assert said in page.note(Answer("", "answer", "", finish=finish, timings={"total": 1.0}), None)
 
 
 def test_a_broken_recording_is_one_line(

@@ -1,5 +1,7 @@
 """The whole model on tiny random weights: the base untouched, saved and loaded alike, the clip matters."""
 
+import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,7 +11,9 @@ from transformers import AutoModel
 from speechllm.conversation import AudioPart, Conversation, TextPart, Turn
 from speechllm.errors import TaskError, WeightsError
 from speechllm.hearing import from_text
+from speechllm.hub import quiet
 from speechllm.model import SpeechLLM
+from speechllm.processor import SpeechLLMProcessor
 from speechllm.testing import babble, tiny_model
 from speechllm.training.language import write
 
@@ -99,3 +103,100 @@ def test_a_place_without_a_clip_is_an_error(tiny: SpeechLLM) -> None:
     conversation = Conversation((Turn("user", (TextPart("Compare."), AudioPart(0), AudioPart(1))),))
     with pytest.raises(TaskError, match="clip 2"):
         tiny.fill(conversation, [from_text("one", tiny.vocabulary)])
+
+
+def config_of(model: SpeechLLM, folder: Path, **changed: object) -> Path:
+    model.save_pretrained(folder)
+    content = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**content, **changed}))
+    return folder
+
+
+def no_base(*_: object) -> None:
+    raise AssertionError("a base was asked for")
+
+
+FIRST = {"input_size": 32, "size": 16, "heads": 2}
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"reader_rank": "a"}, "reader_rank must be a whole number, not 'a'"),
+        ({"language_rank": -1}, "language_rank must be at least 0, not -1"),
+        ({"beams": 0}, "beams must be at least 1"),
+        ({"language_base": 5}, "language_base must be a text"),
+        ({"checks_readings": "no"}, "checks_readings must be true or false"),
+        ({"hearing": "smelling"}, "hearing is 'reading' or 'frames'"),
+        ({"first_pass": [1]}, "first_pass must be a mapping"),
+        ({"first_pass": {**FIRST, "colour": 1}}, "unknown field 'colour'"),
+        ({"first_pass": {**FIRST, "layers": "a"}}, "layers must be a whole number"),
+        ({"first_pass": {**FIRST, "layers": -1}}, "layers must be at least 0"),
+        ({"first_pass": {**FIRST, "heads": 0}}, "config.json: "),
+        ({"first_pass": {**FIRST, "kernel": 2}}, "kernel must be odd"),
+        ({"first_pass": {"size": 16}}, "input_size"),
+        ({"hearing": "frames", "frames": {"colour": 1}}, "unknown field 'colour'"),
+        ({"hearing": "frames", "frames": {"conformer": {"layers": "a"}}}, "layers must be a whole number"),
+        ({"model_type": "gemma3_text"}, "no speechllm model"),
+    ],
+)
+def test_a_wrong_config_is_named_before_a_base_is_asked_for(
+    tiny: SpeechLLM, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: dict, message: str
+) -> None:
+    folder = config_of(tiny, tmp_path, **changed)
+    monkeypatch.setattr(SpeechLLM, "on_bases", no_base)
+    for load in (SpeechLLM.from_pretrained, SpeechLLMProcessor.from_pretrained):
+        with pytest.raises(WeightsError, match=message) as error:
+            load(folder)
+        assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]", "5", "\xff", "[" * 100_000, '{"model_type": "speechllm"'])
+def test_a_broken_config_is_one_line(
+    tiny: SpeechLLM, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    folder = config_of(tiny, tmp_path)
+    (folder / "config.json").write_text(text, encoding="latin-1")
+    monkeypatch.setattr(SpeechLLM, "on_bases", no_base)
+    with pytest.raises(WeightsError, match="config.json") as error:
+        SpeechLLM.from_pretrained(folder)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("damage", [lambda b: b[: len(b) // 2], lambda b: b"", lambda b: b"garbage " * 50])
+def test_damaged_tensors_are_found_before_a_base_is_asked_for(
+    tiny: SpeechLLM, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: Callable[[bytes], bytes]
+) -> None:
+    tiny.save_pretrained(tmp_path)
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(damage(path.read_bytes()))
+    monkeypatch.setattr(SpeechLLM, "on_bases", no_base)
+    with pytest.raises(WeightsError, match="model.safetensors is damaged") as error:
+        SpeechLLM.from_pretrained(tmp_path)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("rows", [torch.tensor([-1]), torch.tensor([10**6]), torch.ones(3), torch.ones(1, 1).int()])
+def test_output_rows_that_its_base_lacks_are_refused(tiny: SpeechLLM, tmp_path: Path, rows: torch.Tensor) -> None:
+    from safetensors.torch import load_file, save_file
+
+    tiny.save_pretrained(tmp_path)
+    tensors = load_file(tmp_path / "model.safetensors")
+    save_file({**tensors, "output_rows": rows}, tmp_path / "model.safetensors")
+    with pytest.raises(WeightsError, match="output_rows"):
+        SpeechLLM.from_pretrained(tmp_path)
+
+
+def test_a_base_is_loaded_without_a_bar(
+    tiny: SpeechLLM, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from transformers import AutoModelForCausalLM
+    from transformers.utils import logging
+
+    logging.enable_progress_bar()
+    with quiet():
+        AutoModelForCausalLM.from_pretrained(tiny.config.language_base)
+    assert "Loading weights" not in capfd.readouterr().err
+    assert logging.is_progress_bar_enabled()
+    AutoModelForCausalLM.from_pretrained(tiny.config.language_base)
+    assert "Loading weights" in capfd.readouterr().err

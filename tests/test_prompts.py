@@ -70,3 +70,25 @@ def test_shipped_wordings_are_distinct_and_partly_held_out(name):
     assert {prompts.slots_of(w) for w in wordings.held_out} <= slots
     if name.startswith("follow/"):
         assert len(set(wordings.train)) == len(wordings.train) >= 10
+
+
+def test_slots_have_letters_digits_and_underscores(tmp_path):
+    path = tmp_path / "mine.txt"
+    path.write_text('{Word} and {word_1} as JSON: {"a": [1]}\n')
+    (wording,) = prompts.load(path).train
+    assert prompts.slots_of(wording) == {"Word", "word_1"}
+    assert prompts.fill(wording, {"Word": "A", "word_1": "B"}) == 'A and B as JSON: {"a": [1]}'
+
+
+@pytest.mark.parametrize("braces", ["{my word}", "{my-word}", "{1}", "{}", "{ word }", "{2nd}"])
+def test_braces_that_are_nearly_a_slot_are_refused(tmp_path, braces):
+    path = tmp_path / "mine.txt"
+    path.write_text(f"Say it.\n[held out]\nSay {braces}.\n")
+    with pytest.raises(TaskError, match="cannot be a slot"):
+        prompts.load(path)
+
+
+@pytest.mark.parametrize("name", ["a\0b", "a\0b.txt", "x" * 5000])
+def test_a_prompt_that_no_file_can_be_is_a_task_error(name):
+    with pytest.raises(TaskError):
+        prompts.load(name)

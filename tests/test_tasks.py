@@ -1,5 +1,7 @@
 """Tasks: what comes with the package, what a user's own YAML may say, and every way to get a slot wrong."""
 
+import inspect
+import re
 import subprocess
 import sys
 
@@ -125,3 +127,112 @@ def test_malformed_task_is_one_line(tmp_path, text, message):
 def test_importing_tasks_loads_no_torch():
     code = "import sys, speechllm.tasks; sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("given", "code"),
+    [
+        ("deutsch", "de"),
+        ("français", "fr"),
+        ("FRANCAIS", "fr"),
+        ("Español", "es"),
+        ("русский", "ru"),
+        ("čeština", "cs"),
+        ("es_MX", "es"),
+        ("pt-BR", "pt"),
+    ],
+)
+def test_languages_by_their_own_name(given, code):
+    assert languages.code(given) == code
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [("Germn", "unknown language 'Germn': use German or a code"), ("Klingon", "English, German, .*Dutch or a code")],
+)
+def test_an_unknown_language_names_near_ones_or_all(given, message):
+    with pytest.raises(TaskError, match=message):
+        languages.code(given)
+    with pytest.raises(TaskError) as error:
+        languages.code(given * 1000)
+    assert len(str(error.value)) < 200
+
+
+HEAD = "name: a\nprompt: ask\ntarget: text\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (HEAD + "description: 2024-99-99", "cannot read the task .*month must be in 1..12"),
+        (HEAD + "description: 2024-09-09", "description"),
+        ("[" * 3000, "nested too deep"),
+        ("!!timestamp no", "cannot read"),
+        (HEAD + "examples: [5]", "an example is a mapping"),
+        (HEAD + "examples: [{colour: red}]", "example .*no slot 'colour'"),
+        (HEAD + "slots: {b: {kind: language}}\nexamples: [{b: Klingon}]", "unknown language"),
+        (HEAD + "metrics: [foo]", "unknown metric 'foo': use wer, cer"),
+        (HEAD + "metrics: [[wer]]", "unknown metric"),
+        (HEAD + "max_new_tokens: true", "max_new_tokens must be a whole number"),
+        (HEAD + 'slots: {b: {required: "no"}}', "slot 'b': required must be true or false, not 'no'"),
+        (HEAD + "slots: {b: {description: 5}}", "slot 'b': description must be a text"),
+        (HEAD + "slots: {b: red}", "slot 'b': a mapping is wanted, not 'red'"),
+        (HEAD + "slots: {b: []}", "slot 'b': a mapping is wanted"),
+        (HEAD + "slots: {2b: {}}", "slot '2b': a name has letters"),
+        (HEAD + "slots: {b-c: {}}", "slot 'b-c': a name has letters"),
+        (HEAD + "slots: {1: {}}", "slot 1: a name has letters"),
+        ("name: ''\nprompt: ask\ntarget: text", "'name'"),
+        *[(HEAD + f"slots: {{{name}: {{}}}}", f"slot '{name}': a request takes") for name in sorted(tasks.RESERVED)],
+    ],
+)
+def test_what_a_task_cannot_be_is_one_line_with_its_file(tmp_path, text, message):
+    path = tmp_path / "bad.yaml"
+    path.write_text(text)
+    with pytest.raises(TaskError, match=message) as error:
+        tasks.load(path)
+    assert "\n" not in str(error.value)
+    assert "bad.yaml" in str(error.value)
+    assert "Slot(" not in str(error.value)
+
+
+def test_what_a_request_takes_is_reserved():
+    from speechllm.assistant import Assistant
+    from speechllm.request import checked
+
+    options = set(re.findall(r'"(\w+)"', inspect.getsource(checked))) - {"language", "attention"}
+    arguments = {*inspect.signature(Assistant.run).parameters, *inspect.signature(Assistant.batch).parameters}
+    assert {"wording", "reader"} <= options
+    assert options | arguments - {"options"} == tasks.RESERVED
+
+
+@pytest.mark.parametrize("name", ["a\0b", "a\0b.yaml", "x" * 5000, "x" * 5000 + ".yml", "\ud800", "", "/", 5])
+def test_a_name_that_no_file_can_have_is_a_task_error(name):
+    with pytest.raises(TaskError) as error:
+        tasks.load(name)
+    assert len(str(error.value)) < 400
+    assert "\n" not in str(error.value)
+
+
+def test_an_edited_task_is_read_anew(tmp_path):
+    path, prompt = tmp_path / "mood.yaml", tmp_path / "mood.txt"
+    path.write_text("name: mood\nprompt: mood.txt\ntarget: mood\n")
+    prompt.write_text("How is it?\n")
+    task = tasks.load(path)
+    assert tasks.load(path) is task
+    assert task.instruction({}) == "How is it?"
+    prompt.write_text("Which mood is it?\n")
+    assert task.instruction({}) == "Which mood is it?"
+    path.write_text("name: mood\nprompt: mood.txt\ntarget: mood\nmax_new_tokens: 7\n")
+    assert tasks.load(path).max_new_tokens == 7
+
+
+def test_a_relative_path_is_of_the_folder_one_is_in(tmp_path, monkeypatch):
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "own.yaml").write_text(f"name: {name}\nprompt: own.txt\ntarget: text\n")
+        (tmp_path / name / "own.txt").write_text(f"Say {name}.\n")
+    monkeypatch.chdir(tmp_path / "one")
+    first = tasks.load("own.yaml")
+    monkeypatch.chdir(tmp_path / "two")
+    assert tasks.load("own.yaml").instruction({}) == "Say two."
+    assert first.instruction({}) == "Say one."

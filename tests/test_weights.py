@@ -32,7 +32,7 @@ def shelf(tmp_path, monkeypatch):
     return folder
 
 
-def get(name="test", source=None) -> Path:
+def get(name: str | Path = "test", source: str | None = None) -> Path:
     return weights.get(name, source, progress=False)
 
 
@@ -249,3 +249,23 @@ def test_every_recipe_is_complete():
             assert {part for parts in recipe.files.values() for part in parts} == members, name
             assert all(len(parts) == 1 or file in recipe.sha256 for file, parts in recipe.files.items()), name
             assert json.dumps(recipe.requirements).count("==") == len(recipe.packages)
+
+
+@pytest.mark.parametrize(("umask", "file", "folder"), [(0o022, 0o644, 0o755), (0o077, 0o600, 0o700)])
+def test_what_is_converted_has_the_modes_of_the_umask(shelf, monkeypatch, umask, file, folder):
+    def convert(kind, files, made, name, progress):
+        (made / "model.safetensors").touch(0o600)
+
+    monkeypatch.setattr(weights, "_convert", convert)
+    monkeypatch.setitem(CATALOGUE, "test", Entry(recipes=(replace(ONNX, format="any"),)))
+    fill(shelf)
+    before = os.umask(umask)
+    try:
+        made = get()
+    finally:
+        os.umask(before)
+    assert {path.name: path.stat().st_mode & 0o777 for path in made.iterdir()} == {
+        "model.safetensors": file,
+        "source.json": file,
+    }
+    assert made.stat().st_mode & 0o777 == folder

@@ -187,7 +187,8 @@ def _by_libsndfile(view: _View, limits: AudioLimits, name: str) -> Iterator[tupl
             try:
                 samples = sound.read(_PIECE, dtype="float32", always_2d=True)
             except soundfile.LibsndfileError as error:
-                log.warning("%s: damaged after %.1f s, the rest is left out (%s)", name, at / rate, shown(error))
+                if at:
+                    log.warning("%s: damaged after %.1f s, the rest is left out (%s)", name, at / rate, shown(error))
                 return
             if not len(samples):
                 return
@@ -210,7 +211,7 @@ def _by_ffmpeg(view: _View, limits: AudioLimits, name: str) -> Iterator[tuple[np
         stream = container.streams.audio[0]
         if container.duration and container.format.name not in _ESTIMATED:
             limits.check_seconds(container.duration / av.time_base, name)
-        skipped, packets = 0, container.demux(stream)
+        skipped, has_sound, packets = 0, False, container.demux(stream)
         while True:
             try:
                 packet = next(packets, None)
@@ -225,8 +226,9 @@ def _by_ffmpeg(view: _View, limits: AudioLimits, name: str) -> Iterator[tuple[np
                 continue
             for frame in frames:
                 rate = _checked(frame.sample_rate, frame.layout.nb_channels, name)
+                has_sound = True
                 yield _frame_samples(frame), rate
-        if skipped:
+        if skipped and has_sound:
             log.warning("%s: damaged, %d pieces are left out", name, skipped)
 
 

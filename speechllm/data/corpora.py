@@ -45,7 +45,12 @@ def rows(path: str | Path) -> Iterator[dict[str, Any]]:
     path = Path(path)
     number = 0
     try:
-        with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as lines:
+        # -sig: some editors begin a file with a byte order mark
+        with (
+            gzip.open(path, "rt", encoding="utf-8-sig")
+            if path.suffix == ".gz"
+            else path.open(encoding="utf-8-sig") as lines
+        ):
             for number, line in enumerate(lines, start=1):
                 if line.strip():
                     row = json.loads(line)
@@ -53,7 +58,7 @@ def rows(path: str | Path) -> Iterator[dict[str, Any]]:
                         raise DataError(f"{path}, line {number}: a row is a JSON object, not {line.strip()[:40]!r}")
                     yield row
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}, line {number}: not JSON lines ({error})") from error
+        raise DataError(f"{path}, line {max(number, 1)}: not JSON lines ({error})") from error
     except (OSError, EOFError) as error:
         raise DataError(f"cannot read {path}: {error}") from error
 

@@ -1,38 +1,18 @@
-"""Measure a task on a manifest: read the rows, run each, score the answers, report.
-
-A row is any JSON object with `audio` (relative to the manifest) and the task's target field. A field
-named like a slot fills it, `lang` fills a slot for the spoken language, and values set for the whole run
-come before both. A target that is a map by language is looked up in the language that is asked for.
-"""
+"""Measure a task on the rows of a manifest: run each, score the answers, report (`manifest.py` reads the rows)."""
 
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from speechllm import languages
-from speechllm.data import corpora
-from speechllm.errors import DataError, SpeechLLMError, TaskError
+from speechllm.errors import DataError, SpeechLLMError
 from speechllm.evaluation import metrics
+from speechllm.evaluation.manifest import SPOKEN_SLOTS, EvaluationRow, read
 from speechllm.tasks import Task
 
-SPOKEN_SLOTS = ("language", "source")  # slots that name the language that is spoken
-_SINGULAR = {"answers": "answer", "answer": "answers"}  # a target field goes by either name
-
-
-@dataclass(frozen=True)
-class EvaluationRow:
-    """One row to run."""
-
-    audio: Path
-    shown: str  # the audio as the row names it
-    slots: Mapping[str, str]
-    references: tuple[str, ...]
-    lang: str  # language of the answer, ISO 639-1
-    seconds: float | None
-    fields: Mapping[str, Any]
+__all__ = ["EvaluationRow", "Report", "Sample", "check", "evaluate", "read"]
 
 
 @dataclass(frozen=True)
@@ -60,8 +40,12 @@ class Report:
     samples: list[Sample] = field(repr=False)
 
     def save(self, path: str | Path) -> None:
-        """Write the report as JSON."""
-        Path(path).write_text(json.dumps(asdict(self), ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+        """Write the report as JSON. Raises DataError when the file cannot be written."""
+        text = json.dumps(asdict(self), ensure_ascii=False, indent=1) + "\n"
+        try:
+            Path(path).write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise DataError(f"cannot write {path}: {error.strerror or error}") from error
 
     def table(self) -> str:
         """The figures as lines of text."""
@@ -75,76 +59,16 @@ class Report:
         return "\n".join(lines)
 
 
-def read(
-    path: str | Path,
-    task: Task,
-    *,
-    split: str | None = None,
-    lang: str | None = None,
-    slots: Mapping[str, Any] | None = None,
-) -> Iterator[EvaluationRow]:
-    """Rows of a manifest for a task, of one split and one spoken language if given; `slots` hold for all.
-
-    A row whose map of translations lacks the wanted language is left out. Raises DataError for a row
-    without audio or target, TaskError for a slot that is missing or wrong.
-    """
-    path = Path(path)
-    path = path / "manifest.jsonl" if path.is_dir() else path
-    wanted = languages.code(lang) if lang else None
-    for number, row in enumerate(corpora.rows(path), start=1):
-        where = f"{path}, row {number}"
-        if (split and row.get("split") != split) or (wanted and _code(row.get("lang")) != wanted):
-            continue
-        if not isinstance(row.get("audio"), str):
-            raise DataError(f"{where}: no field 'audio'")
-        filled = _slots(row, task, slots or {})
-        values = task.values(filled)
-        references = _references(row, task, filled, where)
-        if references:
-            spoken = _code(row.get("lang")) or "en"
-            answered = languages.code(values["target"]) if "target" in values else spoken
-            seconds = row.get("duration")
-            yield EvaluationRow(path.parent / row["audio"], row["audio"], values, references, answered, seconds, row)
-
-
-def _code(lang: Any) -> str | None:
-    """ISO code of a row's language; one that is not known is kept as it is."""
-    try:
-        return languages.code(lang) if lang else None
-    except TaskError:
-        return str(lang)
-
-
-def _slots(row: Mapping[str, Any], task: Task, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Values of the slots: those given, else the row's fields, else the spoken language."""
-    filled = dict(given)
-    for name, slot in task.slots.items():
-        if name in filled:
-            continue
-        value = row.get(name)
-        if slot.kind == "language":
-            # Manifests use such names for other things too: a `source` may be where the clip is from.
-            candidates = [value, row.get("lang") if name in SPOKEN_SLOTS else None]
-            value = next((one for one in candidates if isinstance(one, str) and _code(one) in languages.NAMES), None)
-        if value is not None:
-            filled[name] = value
-    if "target" in task.slots and "target" not in filled and isinstance(row.get(task.target), Mapping):
-        only = list(row[task.target])
-        if len(only) == 1:
-            filled["target"] = only[0]
-    return filled
-
-
-def _references(row: Mapping[str, Any], task: Task, slots: Mapping[str, Any], where: str) -> tuple[str, ...]:
-    value = row.get(task.target, row.get(_SINGULAR.get(task.target, task.target)))
-    if isinstance(value, Mapping):
-        wanted = _code(slots.get("target") or row.get("lang"))
-        value = next((text for lang, text in value.items() if _code(lang) == wanted), [])
-    if isinstance(value, str | int | float):
-        value = [str(value)]
-    if not isinstance(value, Sequence) or not all(isinstance(one, str) for one in value):
-        raise DataError(f"{where}: no right answer in the field {task.target!r}")
-    return tuple(value)
+def check(rows: Sequence[EvaluationRow], task: Task) -> None:
+    """Raise DataError when there is nothing to measure the task on, TaskError for a metric that is not known."""
+    metrics.check(task.metrics)
+    if not rows:
+        raise DataError(
+            f"no row to evaluate {task.name!r} on: see the split, the language and the field {task.target!r}"
+        )
+    rates = [name for name in task.metrics if name in ("wer", "cer")]
+    if rates and not any(metrics.normalised(row.references[0], row.lang) for row in rows):
+        raise DataError(f"no word in the field {task.target!r} of any row: an error rate ({rates[0]}) counts by them")
 
 
 def evaluate(
@@ -157,16 +81,12 @@ def evaluate(
 ) -> Report:
     """Run the rows one by one and score the answers.
 
-    run: `run(task, audio, **slots)` gives an answer with a `text`, as `Assistant.run` does. A row that it
-    fails on counts as an empty answer with the error in its sample. Raises DataError when there is no
-    row, TaskError for a metric that is not known.
+    run: `run(task, audio, **slots)` gives an answer with a `text`, as `Assistant.run` does; `language` comes with
+    the slots where a row says what is spoken and no slot of the task does. A row that it fails on counts as an
+    empty answer with the error in its sample. Raises as `check` does.
     """
     chosen = [row for row, _ in zip(rows, range(limit), strict=False)] if limit is not None else list(rows)
-    if not chosen:
-        raise DataError(
-            f"no row to evaluate {task.name!r} on: see the split, the language and the field {task.target!r}"
-        )
-    metrics.check(task.metrics)
+    check(chosen, task)
     samples, work = [], 0.0
     for row in _shown(chosen, task.name) if progress else chosen:
         start = time.perf_counter()
@@ -195,7 +115,8 @@ def _run(run: Callable[..., Any], task: Task, row: EvaluationRow) -> Sample:
     reference = row.references[0] if len(row.references) == 1 else list(row.references)
     prompt = task.instruction(row.slots)
     try:
-        answer = run(task, row.audio, **row.slots)
+        spoken = {} if row.spoken is None or set(SPOKEN_SLOTS) & set(row.slots) else {"language": row.spoken}
+        answer = run(task, row.audio, **row.slots, **spoken)
     except (
         SpeechLLMError,
         OSError,

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from speechllm.errors import WeightsError
+from speechllm.hub import quiet
 from speechllm.int8 import Int8Rows
 from speechllm.language.adapters import add_lora, merge_lora
 
@@ -51,7 +52,8 @@ class Language(nn.Module):
         from transformers import AutoModelForCausalLM
 
         try:
-            model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, local_files_only=True)
+            with quiet():
+                model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, local_files_only=True)
         except (OSError, ValueError, KeyError) as error:
             first = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise WeightsError(f"{folder} holds no causal language model: {first}") from error

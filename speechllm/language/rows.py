@@ -6,11 +6,16 @@ pieces met in the corpora make the set, with all single characters and bytes, so
 
 from __future__ import annotations
 
+import logging
+
 import torch
 from torch import Tensor
 
 from speechllm.data import corpora
+from speechllm.errors import DataError
 from speechllm.language.vocabulary import Vocabulary
+
+log = logging.getLogger(__name__)
 
 TEXTS = (
     "sentences/train",
@@ -30,12 +35,13 @@ SHORT = 3  # characters: pieces up to this length are always in
 
 
 def used_rows(vocabulary: Vocabulary) -> Tensor:
-    """(V',) int64, sorted: ids an answer may use."""
+    """(V',) int64, sorted: ids an answer may use. A set of texts that cannot be read is left out, with a warning."""
     found: set[int] = set(_always(vocabulary))
     for name in TEXTS:
         try:
             rows = list(corpora.texts(name))
-        except corpora.DataError:
+        except DataError as error:
+            log.warning("texts %s are left out, answers get fewer output rows: %s", name, error)
             continue
         texts = [value for row in rows for value in _strings(row)]
         for start in range(0, len(texts), 5000):
@@ -60,7 +66,7 @@ def _always(vocabulary: Vocabulary) -> list[int]:
 
 
 def _strings(row: dict) -> list[str]:
-    """Every text in a row, once bare and once as it stands after a space."""
+    """Every text in a row, also those in its lists."""
     values = [value for value in row.values() if isinstance(value, str)]
     values += [each for value in row.values() if isinstance(value, list) for each in value if isinstance(each, str)]
     return values

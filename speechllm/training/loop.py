@@ -63,7 +63,8 @@ def fit(objective: Objective, schedule: Schedule, folder: Path, accelerator: Acc
     """Train `objective.module` in place, from the newest checkpoint in `folder` if there is one.
 
     Raises:
-        TrainingError: the loss is not finite for several steps running.
+        TrainingError: loss or gradient are not finite for several steps running; one alone is passed over, its
+            step not taken.
     """
     folder.mkdir(parents=True, exist_ok=True)
     accelerator = accelerator or make_accelerator()
@@ -85,11 +86,13 @@ def fit(objective: Objective, schedule: Schedule, folder: Path, accelerator: Acc
         with accelerator.autocast():
             loss, figures = objective.loss(module, batch)
         accelerator.backward(loss)
-        norm = accelerator.clip_grad_norm_(trained, schedule.clip) or 0.0
-        optimizer.step()
+        norm = float(accelerator.clip_grad_norm_(trained, schedule.clip) or 0.0)
+        is_finite = _all_finite(accelerator, loss, norm)
+        if is_finite:
+            optimizer.step()
         scheduler.step()
         optimizer.zero_grad(set_to_none=True)
-        log.add(step, float(loss.detach()), float(norm), figures, float(scheduler.get_last_lr()[0]))
+        log.add(step, float(loss.detach()), norm, figures, float(scheduler.get_last_lr()[0]), is_finite)
         done = step + 1
         if accelerator.is_main_process and (done % schedule.save_every == 0 or done == schedule.steps):
             plain = accelerator.unwrap_model(module)
@@ -104,6 +107,12 @@ def fit(objective: Objective, schedule: Schedule, folder: Path, accelerator: Acc
             )
     accelerator.wait_for_everyone()
     return objective.module.eval()
+
+
+def _all_finite(accelerator: Accelerator, loss: Tensor, norm: float) -> bool:
+    """Whether the step can be taken: the norm is that of all processes, each loss is its own, all decide alike."""
+    bad = torch.tensor(float(not (math.isfinite(norm) and torch.isfinite(loss.detach()).all())), device=loss.device)
+    return not float(accelerator.reduce(bad, "sum")) if accelerator.num_processes > 1 else not float(bad)  # type: ignore[arg-type]
 
 
 def make_accelerator() -> Accelerator:
@@ -147,37 +156,44 @@ def _batches(objective: Objective, start: int, steps: int, accelerator: Accelera
 
 
 class Log:
-    """Means over `log_every` steps, to `log.jsonl` and to the terminal.
+    """Means over the steps taken of `log_every`, and how many were not, to `log.jsonl` and to the terminal.
 
     Raises:
-        TrainingError: five losses running were not finite.
+        TrainingError: five steps running were not finite.
     """
 
     def __init__(self, path: Path, schedule: Schedule, is_main: bool) -> None:
         self.path, self.schedule, self.is_main = path, schedule, is_main
-        self.rows: list[dict[str, float]] = []
-        self.bad = 0
+        self.rows: list[dict[str, float]] = []  # of steps taken
+        self.skipped = 0  # steps since the last line
+        self.bad = 0  # steps running
         self.began = time.perf_counter()
 
-    def add(self, step: int, loss: float, norm: float, figures: dict[str, float], lr: float) -> None:
-        """Take the figures of one step."""
-        self.bad = 0 if math.isfinite(loss) else self.bad + 1
+    def add(
+        self, step: int, loss: float, norm: float, figures: dict[str, float], lr: float, is_finite: bool = True
+    ) -> None:
+        """Take the figures of one step; those of one that was not finite count only as skipped."""
+        self.bad = 0 if is_finite else self.bad + 1
         if self.bad >= 5:
-            raise TrainingError(f"the loss is not finite since step {step - 4}; lower `lr` in the recipe")
-        self.rows.append({"loss": loss, "norm": norm, **figures})
+            raise TrainingError(f"loss or gradient is not finite since step {step - 4}; lower `lr` in the recipe")
+        if is_finite:
+            self.rows.append({"loss": loss, "norm": norm, **figures})
+        else:
+            self.skipped += 1
         done = step + 1
         if done % self.schedule.log_every and done != self.schedule.steps:
             return
         names = {name for row in self.rows for name in row}
         means = {name: _mean([row[name] for row in self.rows if name in row]) for name in sorted(names)}
-        a_step = (time.perf_counter() - self.began) / len(self.rows)
+        a_step = (time.perf_counter() - self.began) / (len(self.rows) + self.skipped)
         line = {
             "step": done,
             **{k: round(v, 4) for k, v in means.items()},
             "lr": lr,
             "seconds_a_step": round(a_step, 3),
+            **({"skipped": self.skipped} if self.skipped else {}),
         }
-        self.rows, self.began = [], time.perf_counter()
+        self.rows, self.skipped, self.began = [], 0, time.perf_counter()
         if self.is_main:
             with open(self.path, "a") as file:
                 file.write(json.dumps(line) + "\n")

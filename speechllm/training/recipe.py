@@ -18,8 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
-import yaml
-
+from speechllm import fields
 from speechllm.errors import DataError
 from speechllm.training.ctc import CTCOptions
 from speechllm.training.frames import FramesOptions
@@ -29,6 +28,12 @@ from speechllm.training.reader import ReaderOptions
 
 Options = TypeVar("Options")
 RECIPE = "recipe.yaml"
+# Numbers are at least 0 but for a seed; these are more, and those at most 1.
+_ABOVE_ZERO = frozenset(
+    {"steps", "lr", "clip", "save_every", "log_every", "size", "layers", "frames", "tokens", "longest", "rows"}
+    | {"whole_head_every", "stack", "inner", "alpha"}
+)
+_SHARES = frozenset({"phone_share", "dropout"})
 
 
 @dataclass(frozen=True)
@@ -56,9 +61,9 @@ def read(path: Path) -> Recipe | FramesRecipe:
         DataError: it is no YAML, or a field is unknown, missing or of the wrong kind.
     """
     try:
-        content = yaml.safe_load(path.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise DataError(f"cannot read the recipe {path}: {' '.join(str(error).split())}") from error
+        content = fields.read_yaml(path)
+    except ValueError as error:
+        raise DataError(f"cannot read the recipe {path}: {error}") from error
     if not isinstance(content, dict):
         raise DataError(f"{path}: a recipe is a mapping with name, and reader, ctc and language, or frames")
     kind = FramesRecipe if "frames" in content else Recipe
@@ -69,31 +74,42 @@ def read(path: Path) -> Recipe | FramesRecipe:
     for name, hint in stages.items():
         if name not in content:
             raise DataError(f"{path}: the stage {name!r} is missing (wanted: {', '.join(stages)}; or frames alone)")
-        options[name] = _options(hint, content[name] or {}, f"{path}, {name}")
-    return kind(str(content.get("name") or path.stem), **options)
+        options[name] = _options(hint, {} if content[name] is None else content[name], f"{path}, {name}")
+    name = content.get("name") or path.stem
+    if not isinstance(name, str):
+        raise DataError(f"{path}: name must be a text, not {fields.shown(name)}")
+    return kind(name, **options)
 
 
-def _options(kind: type[Options], given: Mapping[str, Any], where: str) -> Options:
-    """An options dataclass from a mapping, lists as tuples, `schedule` as a Schedule."""
-    if not isinstance(given, Mapping):
-        raise DataError(f"{where}: a mapping is wanted, not {given!r}")
-    hints = get_type_hints(kind)
-    if unknown := set(given) - set(hints):
-        raise DataError(f"{where}: unknown field {sorted(map(str, unknown))[0]!r} (known: {', '.join(sorted(hints))})")
-    values: dict[str, Any] = {}
-    for name, value in given.items():
-        if hints[name] is Schedule:
-            values[name] = _options(Schedule, value, f"{where}, {name}")
-        elif isinstance(value, list):
+def _options(kind: type[Options], given: Any, where: str) -> Options:
+    """An options dataclass from a mapping, every field held against its type; `schedule` becomes a Schedule."""
+    hints = fields.hints_of(kind)
+    values = dict(given) if isinstance(given, Mapping) else {}
+    if hints.get("schedule") is Schedule and "schedule" in values:
+        values["schedule"] = _options(Schedule, values["schedule"], f"{where}, schedule")
+    if said := fields.wrong(kind, values if isinstance(given, Mapping) else given):
+        hint = " (write 5.0e-4, not 5e-4)" if "must be a number" in said else ""
+        raise DataError(f"{where}: {said}{hint}")
+    for name, value in values.items():
+        if said := _out_of_range(name, value):
+            raise DataError(f"{where}: {said}")
+        if isinstance(value, list):
             values[name] = tuple(value)
-        elif hints[name] in (int, float) and (isinstance(value, bool) or not isinstance(value, (int, float))):
-            raise DataError(f"{where}: {name} must be a number, not {value!r} (write 5.0e-4, not 5e-4)")
-        else:
-            values[name] = value
     try:
         return kind(**values)
-    except TypeError as error:
+    except (DataError, TypeError, ValueError, ZeroDivisionError) as error:
         raise DataError(f"{where}: {error}") from error
+
+
+def _out_of_range(name: str, value: Any) -> str | None:
+    """What is wrong with a number of that name, or with one in a mapping of that name; None: nothing."""
+    if isinstance(value, Mapping) and name == "shares":
+        return next((f"{name}, {said}" for task, share in value.items() if (said := _out_of_range(task, share))), None)
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or name == "seed":
+        return None
+    if value < 0 or (value == 0 and name in _ABOVE_ZERO):
+        return f"{name} must be {'above' if name in _ABOVE_ZERO else 'at least'} 0, not {value}"
+    return f"{name} must be at most 1, not {value}" if name in _SHARES and value > 1 else None
 
 
 def run(path: Path | str, folder: Path | str | None = None) -> Path:

@@ -135,6 +135,19 @@ def test_a_header_that_promises_hours_is_refused_at_once() -> None:
     refused(bytes(data), "limit of 3600 s")
 
 
+def test_what_is_refused_is_not_called_damaged_too(
+    recordings: dict[str, bytes], caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("flac pcm_16", "mp3 mpeg_layer_iii", "mp4 aac", "ogg opus", "webm libopus"):
+        data = bytearray(recordings[name])
+        data[200:] = np.random.default_rng(0).integers(0, 256, len(data) - 200, np.uint8).tobytes()
+        try:
+            load(bytes(data))
+        except AudioError:
+            assert not caplog.records, name
+        caplog.clear()
+
+
 @pytest.mark.parametrize(
     "text",
     [

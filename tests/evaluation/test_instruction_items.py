@@ -27,6 +27,8 @@ def data(tmp_path, monkeypatch):
             for split in ("train", "eval")
             for i, text in enumerate(TEXTS)
         ]
+        for row in rows:
+            (folder / row["audio"]).touch()
         (folder / "manifest.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     monkeypatch.setenv("SPEECHLLM_DATA", str(tmp_path))
 

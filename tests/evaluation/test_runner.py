@@ -1,5 +1,6 @@
 """The runner, with a fake in place of the model: slots, references, broken rows, the report."""
 
+import gzip
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,8 @@ class FakeAnswer:
 
 def write(folder, rows):
     path = folder / "manifest.jsonl"
+    for name in ("a.ogg", "b.ogg"):
+        (folder / name).touch()
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
 
@@ -29,7 +32,7 @@ def row(**fields):
 
 
 def read(folder, name, rows, **options):
-    return list(runner.read(write(folder, rows), tasks.load(name), **options))
+    return runner.read(write(folder, rows), tasks.load(name), **options)
 
 
 def test_transcribe_scores_and_reports(tmp_path):
@@ -45,6 +48,7 @@ def test_transcribe_scores_and_reports(tmp_path):
     assert seen[0] == ("transcribe", tmp_path / "a.ogg", {"language": "German"})
     assert report.metrics["wer"] == pytest.approx(25.0)
     assert (report.n, report.errors, report.seconds_of_audio) == (2, 0, 4.0)
+    assert report.real_time_factor is not None
     assert report.real_time_factor < 1.0
     report.save(tmp_path / "report.json")
     saved = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
@@ -83,7 +87,9 @@ def test_translations_by_language(tmp_path):
     rows = [row(translation=both), row(translation={"en": "Hi."})]
     english = read(tmp_path, "translate", rows, slots={"target": "en"})
     assert [one.references for one in english] == [("Hello.",), ("Hi.",)]
-    (french,) = read(tmp_path, "translate", rows, slots={"target": "French"})
+    found = read(tmp_path, "translate", [*rows, row(), row(target="en", translation="Hi.")], slots={"target": "French"})
+    assert found.left_out == 3
+    (french,) = found
     assert (french.references, french.lang) == (("Bonjour.", "Salut."), "fr")
     (only,) = read(tmp_path, "translate", rows[1:])
     assert only.slots["target"] == "English"
@@ -94,14 +100,81 @@ def test_translations_by_language(tmp_path):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"text": None}, "row 1: no right answer in the field 'text'"),
+        ({"text": None}, "line 3: no right answer in the field 'text'"),
+        ({"text": []}, "no right answer"),
+        ({"text": True}, "no right answer"),
         ({"text": {"de": [3]}}, "no right answer"),
-        ({"audio": None}, "row 1: no field 'audio'"),
+        ({"audio": None}, "line 3: no field 'audio'"),
+        ({"audio": 5}, "line 3: audio is the path"),
+        ({"audio": "gone.ogg"}, "line 3: there is no recording 'gone.ogg'"),
+        ({"audio": ""}, "line 3: there is no recording"),
+        ({"audio": "a\0b"}, "line 3: there is no recording"),
+        ({"lang": []}, "line 3: lang is"),
+        ({"duration": "abc"}, "line 3: duration is a number of seconds, not 'abc'"),
+        ({"duration": {"a": 1}}, "line 3: duration"),
+        ({"duration": -1}, "line 3: duration"),
+        ({"duration": float("nan")}, "line 3: duration"),
+        ({"duration": 10**400}, "line 3: duration"),
     ],
 )
 def test_rows_that_cannot_be_scored_are_named(tmp_path, fields, message):
+    path = write(tmp_path, [row(), row(**fields)])
+    path.write_text(path.read_text().replace("\n", "\n\n"))  # empty lines count
     with pytest.raises(DataError, match=message):
-        read(tmp_path, "transcribe", [row(**fields)])
+        runner.read(path, tasks.load("transcribe"))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"\xff\xfe", "line 3: not UTF-8"),
+        (b"{", "line 3: not JSON"),
+        (b"[1]", "line 3: a row is a JSON object"),
+        (b"[" * 100_000, "line 3: nested too deep"),
+    ],
+)
+def test_lines_that_are_no_rows_are_named(tmp_path, content, message):
+    path = write(tmp_path, [row()])
+    path.write_bytes(path.read_bytes() + b"\n" + content + b"\n")
+    with pytest.raises(DataError, match=message) as caught:
+        runner.read(path, tasks.load("transcribe"))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_byte_order_mark_and_gzip_are_read(tmp_path):
+    path = write(tmp_path, [row()])
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert len(runner.read(path, tasks.load("transcribe"))) == 1
+    packed = tmp_path / "manifest.jsonl.gz"
+    packed.write_bytes(gzip.compress(path.read_bytes()))
+    assert len(runner.read(packed, tasks.load("transcribe"))) == 1
+    packed.write_bytes(packed.read_bytes()[:-20])
+    with pytest.raises(DataError, match="cannot read"):
+        runner.read(packed, tasks.load("transcribe"))
+
+
+@pytest.mark.parametrize(("question", "message"), [([1], "line 1: question is a text"), (" ", "question is empty")])
+def test_a_field_that_cannot_fill_its_slot_is_named(tmp_path, question, message):
+    with pytest.raises(DataError, match=message):
+        read(tmp_path, "ask", [row(question=question, answer="x")])
+
+
+def test_an_error_rate_needs_a_word(tmp_path):
+    silent = read(tmp_path, "transcribe", [row(text=""), row(text=" ... ")])
+    with pytest.raises(DataError, match="no word in the field 'text'"):
+        runner.evaluate(lambda *_, **__: FakeAnswer("you"), tasks.load("transcribe"), silent, progress=False)
+    rows = [*silent, *read(tmp_path, "transcribe", [row(text="eins zwei")])]
+    said = runner.evaluate(lambda *_, **__: FakeAnswer("eins zwei"), tasks.load("transcribe"), rows, progress=False)
+    assert said.metrics["wer"] == 200.0, "words where there are none are errors"
+
+
+def test_rows_of_the_wrong_split_need_no_recording(tmp_path):
+    rows = [row(), row(audio="gone.ogg", split="train")]
+    assert len(read(tmp_path, "transcribe", rows, split="eval")) == 1
+
+
+def test_reading_ends_at_the_limit(tmp_path):
+    assert len(read(tmp_path, "transcribe", [row(), row(), row(audio="gone.ogg")], limit=2)) == 2
 
 
 def test_a_broken_clip_counts_as_an_empty_answer(tmp_path):
@@ -133,7 +206,7 @@ def test_nothing_to_evaluate_is_an_error(tmp_path):
 
 def test_seconds_come_from_the_file_when_the_row_has_none(tmp_path):
     soundfile.write(tmp_path / "a.wav", np.zeros(8000, np.float32), 16_000)
-    rows = read(tmp_path, "transcribe", [row(audio="a.wav", duration=None), row(audio="gone.wav", duration=None)])
+    rows = read(tmp_path, "transcribe", [row(audio="a.wav", duration=None), row(duration=None)])
     report = runner.evaluate(lambda task, audio, **s: FakeAnswer(""), tasks.load("transcribe"), rows, progress=False)
     assert report.seconds_of_audio == 0.5
 
