@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from speechllm.audio.decode import AudioLimits
     from speechllm.tasks import Task
 
-SPOKEN = ("language", "source")  # what --lang says too: the language that is spoken
 FINISHES = {
     "no speech": "no speech was heard",
     "length": "the answer was cut at the longest that the task allows",
@@ -156,13 +155,13 @@ def _checked(
     name: str, given: Sequence[tuple[str, str]], lang: str | None, wording: int | None, reader: str
 ) -> tuple[Task, dict[str, str]]:
     """The task and its slots, the spoken language among them; or UsageError, which must not wait for a model."""
-    from speechllm import request
+    from speechllm import request, tasks
 
     task, slots = _task(name), _once(given)
     if lang is not None:
         # `language` is an option of every task, `source` where the task has a slot of that kind
-        own = [slot for slot in SPOKEN if slot in task.slots and task.slots[slot].kind == "language"]
-        if twice := [slot for slot in SPOKEN if slot in slots and slot in ("language", *own)]:
+        own = [slot for slot in tasks.SPOKEN_SLOTS if slot in task.slots and task.slots[slot].kind == "language"]
+        if twice := [slot for slot in tasks.SPOKEN_SLOTS if slot in slots and slot in ("language", *own)]:
             raise UsageError(f"--lang and --set {twice[0]}= say the same: give one of them")
         slots[own[0] if own and "," not in lang else "language"] = lang
     _check_reader(reader, task)

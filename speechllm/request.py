@@ -53,7 +53,7 @@ def checked(name: Any, options: Mapping[str, Any]) -> Request:
     Raises:
         TaskError: in one line, which task, slot or option is wrong.
     """
-    task = _task(name)
+    task = tasks.load(name)
     slots = dict(options)
     wording = _whole("wording", slots.pop("wording", None), 0)
     limit = _whole("max_new_tokens", slots.pop("max_new_tokens", None), 1)
@@ -83,14 +83,6 @@ def is_several(audio: Any) -> bool:
     is_pair = isinstance(audio, tuple) and len(audio) == 2 and not hasattr(audio[1], "__len__")
     is_array = hasattr(audio, "dtype") or (is_pair and isinstance(audio[1], (int, float)))
     return isinstance(audio, Iterable) and not is_array
-
-
-def _task(name: Any) -> tasks.Task:
-    try:
-        return tasks.load(name)
-    except (OSError, ValueError):  # no name of a file: too long, or with letters that none can have
-        known = ", ".join(tasks.names())
-        raise TaskError(f"no task {str(name)[:80]!r}: use one of {known} or the path of a YAML") from None
 
 
 def _reader(task: tasks.Task, reader: Any, reading: str | None, limit: int | None, check: bool | None) -> None:

@@ -26,6 +26,7 @@ from speechllm.prompts import Wordings, data_folder
 
 __all__ = ["Slot", "Task", "data_folder", "load", "names"]
 
+SPOKEN_SLOTS = ("language", "source")  # slots that say which language is spoken
 _KINDS = ("text", "language")
 _FLAGS = ("by_stretch", "copies")
 _FIELDS = {"name", "description", "slots", "prompt", "target", "metrics", "max_new_tokens", "examples", *_FLAGS}

@@ -20,7 +20,6 @@ from speechllm.errors import DataError, TaskError
 from speechllm.tasks import Task
 
 NAMED = 0.3  # share of the rows whose instruction names the language that is spoken
-SPOKEN_SLOTS = ("language", "source")
 
 
 def rows(names: Sequence[str], task_names: Sequence[str], seed: int = 0) -> list[dict[str, Any]]:
@@ -85,7 +84,7 @@ def _slots(clip: Mapping[str, Any], task: Task, target: Any, rng: random.Random)
     values = {name: clip.get(name) for name, slot in task.slots.items() if slot.kind != "language"}
     if "target" in task.slots:
         values["target"] = target
-    for name in SPOKEN_SLOTS:
+    for name in tasks.SPOKEN_SLOTS:
         if name in task.slots and clip["lang"] in languages.NAMES and rng.random() < NAMED:
             values[name] = clip["lang"]
     try:

@@ -15,9 +15,8 @@ from typing import Any
 
 from speechllm import fields, languages
 from speechllm.errors import DataError, TaskError
-from speechllm.tasks import Task
+from speechllm.tasks import SPOKEN_SLOTS, Task
 
-SPOKEN_SLOTS = ("language", "source")  # slots that name the language that is spoken
 _SINGULAR = {"answers": "answer", "answer": "answers"}  # a target field goes by either name
 _LONGEST_SECONDS = 1e9  # more is no duration, and may not fit a float
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from speechllm.errors import DataError, SpeechLLMError
 from speechllm.evaluation import metrics
-from speechllm.evaluation.manifest import SPOKEN_SLOTS, EvaluationRow, read
-from speechllm.tasks import Task
+from speechllm.evaluation.manifest import EvaluationRow, read
+from speechllm.tasks import SPOKEN_SLOTS, Task
 
 __all__ = ["EvaluationRow", "Report", "Sample", "check", "evaluate", "read"]
 
