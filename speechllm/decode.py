@@ -158,11 +158,6 @@ def repeated(answer: Sequence[int]) -> int:
     return 0
 
 
-def is_loop(answer: Sequence[int]) -> bool:
-    """Whether an answer ends in one short run of tokens, over and over."""
-    return repeated(answer) > 0
-
-
 def once(answer: Sequence[int], size: int) -> int:
     """How many tokens of an answer stay when the run of `size` tokens that it repeats at its end is said once."""
     first = len(answer)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from speechllm.decode import Effort, decode, is_loop
+from speechllm.decode import Effort, decode, repeated
 from speechllm.language.base import Language
 from speechllm.testing import tiny_language
 
@@ -97,7 +97,7 @@ def test_chosen_output_rows_alone_are_written(language: Language) -> None:
     ],
 )
 def test_an_answer_that_only_repeats_itself_is_a_loop(answer: list[int], loops: bool) -> None:
-    assert is_loop(answer) is loops
+    assert bool(repeated(answer)) is loops
 
 
 def test_a_loop_is_left(language: Language) -> None:
