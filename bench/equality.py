@@ -4,15 +4,14 @@
 
 Counts answers that differ: a batch of eight against eight single answers; a stream against its answer;
 padding on the left and on the right against single answers (one padded batch through the decode loop);
-drafted decoding (the LLM checks the reading in one pass) against plain greedy; the output rows in use against
-all rows of the head, and a head whose rows are proposed in 8 bits against the exact one. Everything in fp32,
-where equal means equal token for token; with `--dtype bfloat16` in a format whose sums depend on the shape of
-a product, so that near ties may fall otherwise. Passes of the LLM's body and seconds are given for both sides.
+drafted decoding (the LLM checks the reading in one pass) against plain greedy; and a head whose rows are
+proposed in 8 bits against the exact one. Everything in fp32, where equal means equal token for token; with
+`--dtype bfloat16` in a format whose sums depend on the shape of a product, so that near ties may fall
+otherwise. Passes of the LLM's body and seconds are given for both sides.
 """
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -134,40 +133,26 @@ def drafted(model: Any, made: Sequence[tuple[Any, str]]) -> Compared:
     return found
 
 
-@contextlib.contextmanager
-def all_rows(model: Any) -> Iterator[None]:
-    """Inside this block answers may use every row of the head."""
-    rows = model.language.rows
-    model.language.use_rows(None)
-    try:
-        yield
-    finally:
-        model.language.use_rows(rows)
-
-
-def heads(model: Any, made: Sequence[tuple[Any, str]]) -> Iterator[Compared]:
-    """The output rows in use against the whole head, and proposed in 8 bits against the exact ones."""
+def heads(model: Any, made: Sequence[tuple[Any, str]]) -> Compared:
+    """The head's rows proposed in 8 bits against the exact ones."""
     both = asked(model, made)
 
     def answers(title: str) -> list[tuple[list[int], int, float]]:
         return [greedy(model, conversation, heard) for conversation, heard in report.progress(both, title)]
 
-    with all_rows(model):
-        full = answers("all rows")
-    few = answers("rows in use")
+    exact = answers("exact head")
     model.language.pack()
-    quick = answers("8 bits")
-    for what, sides in (("rows in use = all rows", (full, few)), ("head in 8 bits = exact head", (few, quick))):
-        found = Compared(what)
-        found.pairs = [(left[0], right[0]) for left, right in zip(*sides, strict=True)]
-        found.passes = [sum(one[1] for one in side) for side in sides]
-        found.seconds = [sum(one[2] for one in side) for side in sides]
-        yield found
+    sides = exact, answers("8 bits")
+    found = Compared("head in 8 bits = exact head")
+    found.pairs = [(left[0], right[0]) for left, right in zip(*sides, strict=True)]
+    found.passes = [sum(one[1] for one in side) for side in sides]
+    found.seconds = [sum(one[2] for one in side) for side in sides]
+    return found
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = report.parser(__doc__, "equality")
-    parser.add_argument("--count", type=int, default=60, help="of clips for drafts and rows (default: 60)")
+    parser.add_argument("--count", type=int, default=60, help="of clips for drafts and heads (default: 60)")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     options = parser.parse_args(arguments)
     import torch
@@ -182,11 +167,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     found = [
         *batches(assistant, made), *padding(assistant.model, made), drafted(assistant.model, made),
-        *heads(assistant.model, made),
+        heads(assistant.model, made),
     ]  # fmt: skip
-    rows = assistant.model.language.rows
-    count = "all" if rows is None else len(rows)
-    print(f"output rows in use: {count}; {options.dtype} on {device}")
+    print(f"{options.dtype} on {device}")
     head = ("equal answers", "answers", "differ", "passes", "passes, 2nd way", "seconds", "seconds, 2nd way")
     bars = [report.Bar(f"{one.what}: answers that differ", one.differ, 0) for one in found]
     differing = [
@@ -194,7 +177,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for one in found for pair in one.pairs if pair[0] != pair[1]
     ]  # fmt: skip
     name = "equality" if options.dtype == "float32" else f"equality_{options.dtype}"
-    report.finish(name, options, head, [one.row() for one in found], bars, differing, output_rows=count)
+    report.finish(name, options, head, [one.row() for one in found], bars, differing)
     return 0
 
 

@@ -1,6 +1,6 @@
 """The whole model under Hugging Face's conventions: what is trained here, standing on two pinned bases.
 
-A saved folder holds config.json and the trained tensors alone (adapters, first pass, residual, output rows); the bases
+A saved folder holds config.json and the trained tensors alone (adapters, first pass, residual); the bases
 are fetched by name, from the source on which the model was trained. `hearing` names the ear: "reading" (`hearing.py`)
 gives the LLM what readers read, "frames" (`frames.py`) an encoder's frames, projected.
 """
@@ -47,7 +47,6 @@ class SpeechLLMConfig(PretrainedConfig):
         first_pass: fields of `ConformerConfig`.
         frames: fields of `FramesConfig`.
         checks_readings: whether `transcribe` lets the LLM check the reading, or gives it as it is.
-        output_rows: number of the LLM's output rows in use; 0: all.
     """
 
     model_type = "speechllm"
@@ -65,7 +64,6 @@ class SpeechLLMConfig(PretrainedConfig):
         tail_seconds: float = 0.5,
         beams: int = BEAMS,
         first_pass: dict[str, Any] | None = None,
-        output_rows: int = 0,
         checks_readings: bool = True,
         hearing: str = "reading",
         frames: dict[str, Any] | None = None,
@@ -78,7 +76,7 @@ class SpeechLLMConfig(PretrainedConfig):
         self.language_rank, self.language_alpha = language_rank, language_alpha
         self.tail_seconds, self.beams = tail_seconds, beams
         self.first_pass = first_pass or {"input_size": 512}
-        self.output_rows, self.checks_readings = output_rows, checks_readings
+        self.checks_readings = checks_readings
         super().__init__(**kwargs)
 
 
@@ -185,7 +183,6 @@ class SpeechLLM(PreTrainedModel):
         self.language, self.vocabulary, self.ear = language, vocabulary, ear
         for name, part in parts.items():
             self.add_module(name, part)
-        self.register_buffer("output_rows", torch.zeros(config.output_rows, dtype=torch.int32), persistent=False)
         if config.language_rank:
             language.add_lora(config.language_rank, config.language_alpha)
 
@@ -248,13 +245,10 @@ class SpeechLLM(PreTrainedModel):
 
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        self.config.output_rows = len(self.output_rows)
         self.config.save_pretrained(folder)
         tensors = {
             name: tensor.detach().cpu().to(torch.float16).contiguous() for name, tensor in self._trained().items()
         }
-        if len(self.output_rows):
-            tensors["output_rows"] = self.output_rows.cpu().to(torch.int32)
         save_file(tensors, folder / TENSORS)
 
     def _trained(self) -> dict[str, Tensor]:
@@ -270,18 +264,6 @@ class SpeechLLM(PreTrainedModel):
                     f"the model's tensor {name} is missing or of another shape; is its config.json its own?"
                 )
             parameter.data.copy_(found)
-        rows = tensors.get("output_rows")
-        if rows is None:
-            return
-        vocabulary = self.language.model.get_output_embeddings().weight.shape[0]
-        if rows.ndim != 1 or rows.dtype.is_floating_point or not ((rows >= 0) & (rows < vocabulary)).all():
-            raise WeightsError(f"the model's output_rows are not ids of its base, which has {vocabulary}")
-        self.use_rows(rows)
-
-    def use_rows(self, rows: Tensor | None) -> None:
-        """Let answers use only these output rows (V',) int; None: all."""
-        self.output_rows = torch.zeros(0, dtype=torch.int32) if rows is None else rows.to(torch.int32)
-        self.language.use_rows(None if rows is None else rows.long())
 
     def fill(self, conversation: Conversation, heard: Sequence[Heard]) -> Filled:
         """The ids of a conversation about what was heard."""

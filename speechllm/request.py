@@ -13,6 +13,7 @@ from speechllm.audio.clip import Clip
 from speechllm.errors import TaskError
 
 LONGEST_POSITIONS = 2048  # of the LLM, instruction and reading together; longer conversations are refused
+MOST_TOKENS = 4096  # of an answer that a request may ask for
 LONGEST_TEXT = 8 * LONGEST_POSITIONS  # characters: more can't fit, and need not be spelled to know it
 
 
@@ -56,7 +57,7 @@ def checked(name: Any, options: Mapping[str, Any]) -> Request:
     task = tasks.load(name)
     slots = dict(options)
     wording = _whole("wording", slots.pop("wording", None), 0)
-    limit = _whole("max_new_tokens", slots.pop("max_new_tokens", None), 1)
+    limit = _whole("max_new_tokens", slots.pop("max_new_tokens", None), 1, MOST_TOKENS)
     held_out, draft = (
         _flag(flag, slots.pop(flag, default)) for flag, default in (("held_out", False), ("draft", True))
     )
@@ -71,7 +72,7 @@ def checked(name: Any, options: Mapping[str, Any]) -> Request:
         slots.pop("language", None)
     for slot, value in slots.items():
         _slot(task, slot, value)
-    _reader(task, reader, reading, limit, check)
+    _reader(task, reader, reading, limit, check, held_out or wording is not None)
     instruction = task.instruction(slots, wording, held_out)
     return Request(task, instruction, spoken, reading, reader, limit, draft, check)
 
@@ -85,7 +86,9 @@ def is_several(audio: Any) -> bool:
     return isinstance(audio, Iterable) and not is_array
 
 
-def _reader(task: tasks.Task, reader: Any, reading: str | None, limit: int | None, check: bool | None) -> None:
+def _reader(
+    task: tasks.Task, reader: Any, reading: str | None, limit: int | None, check: bool | None, is_worded: bool
+) -> None:
     """Refuse what a reader cannot do."""
     if not isinstance(reader, str) or reader not in ("attention", "ctc"):
         raise TaskError(f"reader is 'attention' or 'ctc', not {str(reader)[:80]!r}")
@@ -100,6 +103,8 @@ def _reader(task: tasks.Task, reader: Any, reading: str | None, limit: int | Non
         raise TaskError(f"{alone} hears a recording: leave reader out, or give audio= in place of reading=")
     if check:
         raise TaskError(f"{alone} is not checked by the LLM: leave out check, or reader")
+    if is_worded:
+        raise TaskError(f"{alone} is given no instruction: leave out wording and held_out, or reader")
     if limit is not None:
         raise TaskError(f"{alone} writes no tokens: leave out max_new_tokens, or reader")
 
@@ -141,7 +146,7 @@ def _text(name: str, value: Any) -> None:
         raise TaskError(f"{name} holds half a character (a lone surrogate): give whole Unicode text")
 
 
-def _whole(name: str, value: Any, least: int) -> int | None:
+def _whole(name: str, value: Any, least: int, most: int | None = None) -> int | None:
     if value is None:
         return None
     try:
@@ -152,6 +157,8 @@ def _whole(name: str, value: Any, least: int) -> int | None:
         raise TaskError(f"{name} must be a whole number, not {str(value)[:80]!r}")
     if number < least:
         raise TaskError(f"{name} must be at least {least}, got {number}")
+    if most is not None and number > most:
+        raise TaskError(f"{name} must be at most {most}, got {str(number)[:20]}")
     return number
 
 

@@ -247,7 +247,6 @@ def test_a_recipe_learns_a_toy_corpus(make: Callable[[Path], str], toy_corpus: P
     lines = [json.loads(line) for line in (tmp_path / "run/frames/log.jsonl").read_text().splitlines()]
     assert lines[-1]["loss"] < 0.6 * lines[0]["loss"]
     model = SpeechLLM.from_pretrained(folder, merge=True)
-    assert {int(i) for text in TEXTS for i in model.vocabulary.encode(text)} <= set(model.output_rows.tolist())
     answers = []
     for row in spoken.rows(["toy"], ["transcribe"]):
         heard = [model.ear.hear(Clip(*soundfile.read(row["audio"], dtype="float32")))]

@@ -176,17 +176,6 @@ def test_damaged_tensors_are_found_before_a_base_is_asked_for(
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("rows", [torch.tensor([-1]), torch.tensor([10**6]), torch.ones(3), torch.ones(1, 1).int()])
-def test_output_rows_that_its_base_lacks_are_refused(tiny: SpeechLLM, tmp_path: Path, rows: torch.Tensor) -> None:
-    from safetensors.torch import load_file, save_file
-
-    tiny.save_pretrained(tmp_path)
-    tensors = load_file(tmp_path / "model.safetensors")
-    save_file({**tensors, "output_rows": rows}, tmp_path / "model.safetensors")
-    with pytest.raises(WeightsError, match="output_rows"):
-        SpeechLLM.from_pretrained(tmp_path)
-
-
 def test_a_base_is_loaded_without_a_bar(
     tiny: SpeechLLM, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

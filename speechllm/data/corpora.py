@@ -7,11 +7,13 @@ A manifest is a `manifest.jsonl` whose rows carry `audio` (relative to it), `tex
 import gzip
 import json
 import os
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from speechllm import fields
 from speechllm.errors import DataError
 
 FOLDER_VARIABLE = "SPEECHLLM_DATA"
@@ -42,25 +44,29 @@ def rows(path: str | Path) -> Iterator[dict[str, Any]]:
 
     Raises DataError that names the file and the line.
     """
-    path = Path(path)
-    number = 0
+    return (row for _, row in numbered_rows(path))
+
+
+def numbered_rows(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """`rows` with the number of each one's line, from 1."""
+    path, number = Path(path), 0
     try:
-        # -sig: some editors begin a file with a byte order mark
-        with (
-            gzip.open(path, "rt", encoding="utf-8-sig")
-            if path.suffix == ".gz"
-            else path.open(encoding="utf-8-sig") as lines
-        ):
-            for number, line in enumerate(lines, start=1):
-                if line.strip():
-                    row = json.loads(line)
+        with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as lines:
+            for number, line in enumerate(lines, start=1):  # as bytes: text is decoded ahead, past the bad line
+                text = line.decode("utf-8-sig" if number == 1 else "utf-8")  # some editors begin with a mark
+                if text.strip():
+                    row = json.loads(text)
                     if not isinstance(row, dict):
-                        raise DataError(f"{path}, line {number}: a row is a JSON object, not {line.strip()[:40]!r}")
-                    yield row
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}, line {max(number, 1)}: not JSON lines ({error})") from error
-    except (OSError, EOFError) as error:
-        raise DataError(f"cannot read {path}: {error}") from error
+                        raise DataError(f"{path}, line {number}: a row is a JSON object, not {fields.shown(row)}")
+                    yield number, row
+    except RecursionError as error:
+        raise DataError(f"{path}, line {number}: nested too deep") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}, line {number}: not UTF-8 ({error.reason})") from error
+    except json.JSONDecodeError as error:
+        raise DataError(f"{path}, line {number}: not JSON ({error.msg}, column {error.colno})") from error
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
 
 
 def manifest(path: str | Path, split: str | None = None, lang: str | None = None) -> Iterator[Example]:

@@ -5,15 +5,13 @@ named like a slot fills it, `lang` fills a slot for the spoken language, and val
 come before both. A target that is a map by language is looked up in the language that is asked for.
 """
 
-import gzip
-import json
-import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from speechllm import fields, languages
+from speechllm.data import corpora
 from speechllm.errors import DataError, TaskError
 from speechllm.tasks import SPOKEN_SLOTS, Task
 
@@ -61,7 +59,7 @@ def read(
     path = path / "manifest.jsonl" if path.is_dir() else path
     wanted = languages.code(lang) if lang else None
     rows = Rows()
-    for number, row in _lines(path):
+    for number, row in corpora.numbered_rows(path):
         if limit is not None and len(rows) >= limit:
             break
         where = f"{path}, line {number}"
@@ -80,28 +78,6 @@ def read(
         audio = path.parent / row["audio"]
         rows.append(EvaluationRow(audio, row["audio"], values, references, answered, known, row.get("duration"), row))
     return rows
-
-
-def _lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Rows with the number of their line, from 1; empty lines are passed over."""
-    number = 0
-    try:
-        with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as lines:
-            for number, line in enumerate(lines, start=1):  # as bytes: text is decoded ahead, past the bad line
-                text = line.decode("utf-8-sig" if number == 1 else "utf-8")  # some editors begin with a mark
-                if text.strip():
-                    row = json.loads(text)
-                    if not isinstance(row, dict):
-                        raise DataError(f"{path}, line {number}: a row is a JSON object, not {fields.shown(row)}")
-                    yield number, row
-    except RecursionError as error:
-        raise DataError(f"{path}, line {number}: nested too deep") from error
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}, line {number}: not UTF-8 ({error.reason})") from error
-    except json.JSONDecodeError as error:
-        raise DataError(f"{path}, line {number}: not JSON ({error.msg}, column {error.colno})") from error
-    except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
 
 
 def _check(row: Mapping[str, Any], where: str) -> None:

@@ -1,8 +1,8 @@
 """Any Hugging Face causal LM, reduced to what this package asks of it: embed, run the body, score output rows.
 
-The base's tensors stay untouched. What is added stands beside them: LoRA (Hu et al. 2021) through PEFT, and a choice
-of output rows. A multilingual head of 262,144 rows costs more than a small body, so answers are scored over the rows
-that the supported languages use (`Rows`); the full head stays there for who asks for it.
+The base's tensors stay untouched. What is added stands beside them: LoRA (Hu et al. 2021) through PEFT, and two ways
+to spare most of a multilingual head, whose 262,144 rows cost more than a small body. In decoding an 8-bit pass over all
+rows proposes a few, whose exact products decide; in training the loss may compare the rows that the texts use.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ LORA_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", 
 
 
 class Language(nn.Module):
-    """A causal LM with optional LoRA and an optional choice of output rows."""
+    """A causal LM with optional LoRA and an optional choice of output rows for its loss."""
 
     rows: Tensor | None  # (V',) int64
 
@@ -117,14 +117,13 @@ class Language(nn.Module):
         return (module for module in self.body.modules() if isinstance(module, BaseTunerLayer))
 
     def use_rows(self, rows: Tensor | None) -> None:
-        """Score only these output rows (V',) int, sorted; None scores all."""
+        """Let `scores` compare only these output rows (V',) int, sorted; None: all."""
         self.rows = None if rows is None else rows.to(self.device)
         head = self.model.get_output_embeddings().weight
         self._head = None if rows is None else head[self.rows].detach().clone()
-        self._quick = None
 
     def scores(self, hidden: Tensor, every_row: bool = False) -> Tensor:
-        """Logits over the chosen rows: (…, H) -> (…, V'); column c stands for the id `ids(c)`.
+        """Logits over the chosen rows: (…, H) -> (…, V'); `columns` says which id stands where.
 
         every_row: over all rows, whatever was chosen; column c is id c.
         """
@@ -134,25 +133,21 @@ class Language(nn.Module):
         return scores if cap is None else torch.tanh(scores / cap) * cap
 
     def best(self, hidden: Tensor) -> Tensor:
-        """Ids of the most likely next tokens: (N, H) -> (N,).
+        """Ids of the most likely next tokens, of all rows: (N, H) -> (N,).
 
         A packed head proposes `CANDIDATES` rows; which of them is best, their exact products in fp32 say.
         """
         if self._quick is None:
-            return self.ids(self.scores(hidden).argmax(-1))
+            return self.scores(hidden, every_row=True).argmax(-1)
         head = self.model.get_output_embeddings().weight
         quick = self._quick(hidden)
-        found = self.ids(quick.topk(min(CANDIDATES, quick.shape[1])).indices)
+        found = quick.topk(min(CANDIDATES, quick.shape[1])).indices
         exact = (head[found].float() @ hidden.float().unsqueeze(-1)).squeeze(-1)
         return found.gather(1, exact.argmax(-1, keepdim=True)).squeeze(1)
 
     def pack(self) -> None:
-        """Keep the rows of the head in 8 bits too: they are a third of what a step reads."""
-        self._quick = Int8Rows(self._head if self._head is not None else self.model.get_output_embeddings().weight)
-
-    def ids(self, columns: Tensor) -> Tensor:
-        """Token ids of columns of `scores`."""
-        return columns if self.rows is None else self.rows[columns]
+        """Keep the rows of the head in 8 bits too: they are half of what a step reads."""
+        self._quick = Int8Rows(self.model.get_output_embeddings().weight)
 
     def columns(self, ids: Tensor) -> Tensor:
         """Columns of `scores` of token ids; -1 where an id is not among the chosen rows."""

@@ -1,7 +1,7 @@
-"""The output rows an answer may use: the word pieces of the supported languages' texts, and every short piece.
+"""The output rows that the loss compares: the word pieces of the supported languages' texts, and every short piece.
 
 Gemma's head has 262,144 rows for all scripts of the world; answers here are written in Latin or Cyrillic letters. The
-pieces met in the corpora make the set, with all single characters and bytes, so that anything can still be spelled.
+pieces met in the corpora make the set, with all single characters and bytes.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ SHORT = 3  # characters: pieces up to this length are always in
 
 
 def used_rows(vocabulary: Vocabulary) -> Tensor:
-    """(V',) int64, sorted: ids an answer may use. A set of texts that cannot be read is left out, with a warning."""
+    """(V',) int64, sorted: ids of the pieces in use. A set of texts that cannot be read is left out, with a warning."""
     found: set[int] = set(_always(vocabulary))
     for name in TEXTS:
         try:
             rows = list(corpora.texts(name))
         except DataError as error:
-            log.warning("texts %s are left out, answers get fewer output rows: %s", name, error)
+            log.warning("texts %s are left out, the loss compares fewer output rows: %s", name, error)
             continue
         texts = [value for row in rows for value in _strings(row)]
         for start in range(0, len(texts), 5000):

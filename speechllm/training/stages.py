@@ -63,20 +63,8 @@ class RunFolder(ABC):
     def vocabulary(self) -> Vocabulary:
         return Vocabulary(self.language_folder)
 
-    @cached_property
-    def rows(self) -> Tensor:
-        """The LLM's output rows in use, found once for a run."""
-        path = self.folder / "rows.pt"
-        if not path.exists():
-            cache.write_whole(path, partial(torch.save, self._used_rows()))
-        return torch.load(path, weights_only=True)
-
-    def _used_rows(self) -> Tensor:
-        return used_rows(self.vocabulary)
-
     def _save(self, model: SpeechLLM) -> Path:
         """Write the finished model, from one process."""
-        model.use_rows(self.rows)
         if self.accelerator.is_main_process:
             model.save_pretrained(self.folder / "model")
         self.accelerator.wait_for_everyone()
@@ -211,6 +199,14 @@ class Run(RunFolder):
             self.caches, "readings-" + cache.digest(options.reader, options.ctc, plain), plain, compute, "readings"
         )
 
+    @cached_property
+    def rows(self) -> Tensor:
+        """The LLM's output rows that its loss compares, found once for a run."""
+        path = self.folder / "rows.pt"
+        if not path.exists():
+            cache.write_whole(path, partial(torch.save, used_rows(self.vocabulary)))
+        return torch.load(path, weights_only=True)
+
     def _train_language(self) -> None:
         options = self.recipe.language
         if self._done("language", options.schedule):
@@ -298,7 +294,6 @@ class FramesRun(RunFolder):
         encoder = model.ear.encoder
         conformer = None if options.encoder else encoder.float()
         listening = frames.Listening(conformer, model.ear.bridge, model.language)
-        model.use_rows(self.rows)
         if not self._done("frames", options.schedule):
             paths = sorted({row["audio"] for row in self.recordings})
             cached = frames.frames_cache(self.caches, self._encoder_key(), paths, encoder)
@@ -312,11 +307,6 @@ class FramesRun(RunFolder):
         """A row for each recording and each task that it teaches."""
         options = self.recipe.frames
         return spoken.rows(options.corpora, options.tasks, options.seed)
-
-    def _used_rows(self) -> Tensor:
-        """The usual output rows, and those of every answer."""
-        answers = {token for row in self.recordings for token in self.vocabulary.encode(row["answer"])}
-        return torch.cat([super()._used_rows(), torch.tensor(sorted(answers), dtype=torch.long)]).unique()
 
     def _encoder_key(self) -> str:
         """What made the cached frames."""

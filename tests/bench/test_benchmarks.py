@@ -211,21 +211,6 @@ def test_equal_ways_do_not_differ(tiny):
     assert 0 < draft <= plain
 
 
-def test_few_rows_are_put_back(tiny):
-    import torch
-
-    rows = tiny.language.rows
-    tiny.language.use_rows(torch.arange(0, 100))
-    try:
-        with equality.all_rows(tiny):
-            assert tiny.language.rows is None
-        kept = tiny.language.rows
-        assert kept is not None
-        assert len(kept) == 100
-    finally:
-        tiny.language.use_rows(rows)
-
-
 def test_bad_recordings_are_made(tmp_path):
     made = bad_input.recordings(tmp_path)
     assert len(made) >= 25

@@ -49,7 +49,7 @@ def test_texts_quoted_by_a_table_are_unquoted(tmp_path, stored, said):
         (b'{"text": "no audio"}\n', "no field 'audio'"),
         (b'{"audio": "a.ogg"}\n{"audio\n', "line 2"),
         (b"[1]\n", "JSON object"),
-        (b"\xff\xfe\n", "not JSON lines"),
+        (b"\xff\xfe\n", "not UTF-8"),
     ],
 )
 def test_malformed_manifest_says_where(tmp_path, content, message):

@@ -79,7 +79,7 @@ def test_three_stages_make_a_model_and_a_second_start_changes_nothing(
         lines = (tmp_path / "run" / stage / "log.jsonl").read_text().splitlines()
         assert [json.loads(line)["step"] for line in lines] == [1, 2, 3]
     tensors = load_file(folder / "model.safetensors")
-    assert {name.split(".")[0] for name in tensors} == {"whisper", "first_pass", "bridge", "language", "output_rows"}
+    assert {name.split(".")[0] for name in tensors} == {"whisper", "first_pass", "bridge", "language"}
     assert all(tensors[name].any() for name in tensors if "lora_B" in name or name == "bridge.residual.weight")
     assert (recipe.run(tmp_path / "run") / "model.safetensors").read_bytes() == (
         folder / "model.safetensors"
@@ -88,5 +88,4 @@ def test_three_stages_make_a_model_and_a_second_start_changes_nothing(
     model = SpeechLLM.from_pretrained(folder, merge=True)
     heard = [model.ear.hear(babble(0.6), ["de"])]
     assert heard[0].pooled is not None
-    answer = list(model.answer(Conversation.ask("Write it down."), heard, 6))
-    assert set(answer) <= set(model.output_rows.tolist())
+    assert len(list(model.answer(Conversation.ask("Write it down."), heard, 6))) <= 6
