@@ -238,12 +238,12 @@ _ALL = [
     Operation("reverse_words", _needs(2, 10), lambda t, a: " ".join(reversed(words(t))), checks.same_count),
 ]
 WEIGHTS = {
-    "upper_case": 3.0, "lower_case": 1.2, "no_punctuation": 0.7, "lower_plain": 0.7, "first_words": 2.0,
+    "upper_case": 3.0, "lower_case": 2.0, "no_punctuation": 0.7, "lower_plain": 0.7, "first_words": 2.2,
     "last_words": 2.4, "first_word": 0.8, "last_word": 1.6, "nth_word": 1.6, "word_after": 1.3, "longest_word": 1.4,
-    "count_words": 2.2, "contains": 1.6, "occurrences": 1.6, "replace_word": 1.5, "delete_word": 1.5,
+    "count_words": 2.2, "contains": 1.6, "occurrences": 1.6, "replace_word": 1.8, "delete_word": 1.5,
     "numbers_to_digits": 2.0, "sentences_list": 0.7, "numbered_list": 0.7, "first_sentence": 0.8, "last_sentence": 1.4,
     "translate_first": 1.2, "translate_last": 1.4, "transcribe_translate": 2.0, "one_per_line": 0.8,
-    "comma_separated": 0.8, "begin_with": 0.7, "end_with": 0.8, "quotes": 0.5, "reverse_words": 1.6,
+    "comma_separated": 0.8, "begin_with": 0.7, "end_with": 0.8, "quotes": 0.5, "reverse_words": 2.0,
 }  # how often an operation is drawn for training, where not once: those that are hard to learn more often  # fmt: skip
 OPERATIONS: dict[str, Operation] = {operation.name: operation for operation in _ALL}
 TRANSLATING = ("translate_first", "translate_last", "transcribe_translate")
