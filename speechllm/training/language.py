@@ -38,7 +38,8 @@ class LanguageOptions:
     shares: Mapping[str, float] | None = None  # of the tasks in the mixture; None: its own
     whole_head_every: int = 8  # batches to one whose loss counts every output row, so that the others learn to lose
     phone_share: float = 0.22  # of the translations: telephone prompts, the one large source with Italian
-    recordings: int = 800  # real clips that are read and whose frames are used; other rows are text alone
+    recordings: int = 800  # real clips as they are read; other rows are text alone
+    learns_residual: bool = True  # whether the frames of the real clips teach the bridge; else it stays at zero
     checks_readings: bool = False  # whether the finished model lets the LLM check what `transcribe` read
     seed: int = 0
 

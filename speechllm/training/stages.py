@@ -239,7 +239,7 @@ class Run(RunFolder):
             text = row["text"] if found is None else bytes(found["text"].tolist()).decode()
             filled = language.write({**row, "text": text}, self.vocabulary)
             if text and len(filled.ids) <= options.longest:
-                if found is not None:
+                if found is not None and options.learns_residual:
                     pooled[len(written)] = found["pooled"].float()
                 written.append(filled)
         return written, pooled
