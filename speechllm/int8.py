@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+BLOCK = 1 << 15  # rows packed at once: a large head is never there in fp32 as a whole
 
 
 def is_available() -> bool:
@@ -24,19 +27,24 @@ class Int8Rows(nn.Module):
 
     def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
         super().__init__()
-        weight = weight.detach().float()
-        scales = weight.abs().amax(1).clamp(min=1e-12).double() / 127
-        with warnings.catch_warnings():
-            # torch is to move these kernels elsewhere; `is_available` then says no, and layers stay as they are.
-            warnings.filterwarnings("ignore", message=".*quantize_per_channel")
-            whole = torch.quantize_per_channel(
-                weight, scales, torch.zeros(len(weight), dtype=torch.long), 0, torch.qint8
-            )
-        self.packed = torch.ops.quantized.linear_prepack(whole, None if bias is None else bias.detach().float())
+        biases = [None] * (-(-len(weight) // BLOCK)) if bias is None else bias.detach().float().split(BLOCK)
+        rows = weight.detach().split(BLOCK)
+        self.packed = [_packed(part.float(), offset) for part, offset in zip(rows, biases, strict=True)]
 
     def forward(self, x: Tensor) -> Tensor:
         # 7 bits for the input: with 8, processors without VNNI instructions overflow.
-        return torch.ops.quantized.linear_dynamic(x.float(), self.packed, True)
+        x = x.float()
+        parts = [torch.ops.quantized.linear_dynamic(x, packed, True) for packed in self.packed]
+        return parts[0] if len(parts) == 1 else torch.cat(parts, -1)
+
+
+def _packed(weight: Tensor, bias: Tensor | None) -> Any:
+    scales = weight.abs().amax(1).clamp(min=1e-12).double() / 127
+    with warnings.catch_warnings():
+        # torch is to move these kernels elsewhere; `is_available` then says no, and layers stay as they are.
+        warnings.filterwarnings("ignore", message=".*quantize_per_channel")
+        whole = torch.quantize_per_channel(weight, scales, torch.zeros(len(weight), dtype=torch.long), 0, torch.qint8)
+    return torch.ops.quantized.linear_prepack(whole, bias)
 
 
 def pack_linear(module: nn.Module, keep: Sequence[nn.Module] = ()) -> None:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pytest
 import torch
 from torch.nn import functional as F
 
@@ -18,6 +19,15 @@ def test_a_product_is_close_to_the_exact_one() -> None:
     exact = F.linear(x, weight, bias)
     error = (int8.Int8Rows(weight, bias)(x) - exact).norm() / exact.norm()
     assert 0 < error < 0.02
+
+
+def test_rows_packed_in_blocks_are_those_of_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    weight, bias, x = torch.randn(100, 64), torch.randn(100), torch.randn(5, 64)
+    whole, plain = int8.Int8Rows(weight, bias)(x), int8.Int8Rows(weight)(x)
+    monkeypatch.setattr(int8, "BLOCK", 32)
+    assert torch.equal(int8.Int8Rows(weight, bias)(x), whole)
+    assert torch.equal(int8.Int8Rows(weight)(x), plain)
 
 
 def test_a_row_of_zeros_gives_zero() -> None:
