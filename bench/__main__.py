@@ -14,7 +14,7 @@ import sys
 
 NAMES = (
     "start", "speed", "transcribe", "words", "silence", "translate", "questions", "follow", "equality",
-    "bad_input",
+    "bad_input", "codec",
 )  # fmt: skip
 
 

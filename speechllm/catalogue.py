@@ -149,11 +149,41 @@ SILERO_VAD = Recipe(
     files={"silero_vad.onnx": ("silero_vad.onnx",)},
 )
 
+RESEMBLYZER = Recipe(
+    packages=(
+        Package(
+            "resemblyzer",
+            "0.1.4",
+            15747704,
+            {"resemblyzer/pretrained.pt": "39373b86598fa3da9fcddee6142382efe09777e8d37dc9c0561f41f0070f134e"},
+        ),
+    ),
+    files={"pretrained.pt": ("pretrained.pt",)},
+)
+
+DNSMOS = Recipe(
+    packages=(
+        Package(
+            "speechmos",
+            "0.0.1.1",
+            9439732,
+            {
+                "speechmos/dnsmos_models/sig_bak_ovr.onnx": (
+                    "269fbebdb513aa23cddfbb593542ecc540284a91849ac50516870e1ac78f6edd"
+                )
+            },
+        ),
+    ),
+    files={"sig_bak_ovr.onnx": ("sig_bak_ovr.onnx",)},
+)
+
 CATALOGUE = {
     "whisper-base": Entry(hub=("openai/whisper-base",), recipes=WHISPER_BASE),
     # Google's own id asks for a login; the mirror holds the same files without one
     "gemma-3-270m": Entry(hub=("google/gemma-3-270m", "unsloth/gemma-3-270m"), recipes=(GEMMA_3_270M,)),
     "smollm2-135m-instruct": Entry(hub=("HuggingFaceTB/SmolLM2-135M-Instruct",), recipes=(SMOLLM2_135M_INSTRUCT,)),
     "silero-vad": Entry(recipes=(SILERO_VAD,)),
+    "resemblyzer": Entry(recipes=(RESEMBLYZER,)),
+    "dnsmos": Entry(recipes=(DNSMOS,)),
 }
-BUNDLED = ("pocket",)  # in this project's own tree and wheel, below models/
+BUNDLED = ("pocket", "pocket-codec")  # in this project's own tree and wheel, below models/

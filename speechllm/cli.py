@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from speechllm import __version__, commands
+from speechllm.codecs import commands as codec
 
 EXAMPLES = """\
 examples:
@@ -157,6 +158,9 @@ def _parser() -> Parser:
     _evaluate_options(command("evaluate", commands.evaluate, says, EVALUATE_EXAMPLES))
     train = command("train", commands.train, "train a model by a recipe, or go on with a run", TRAIN_EXAMPLES)
     train.add_argument("recipe", metavar="RECIPE|RUN", type=Path, help="a recipe's YAML, or the folder of a run")
+    anywhere = argparse.ArgumentParser(add_help=False)
+    _device_option(anywhere)
+    codec.options(command("codec", codec.encode, codec.SAYS, codec.EXAMPLES), **{**form, "parents": [shared, anywhere]})
     weights = command("weights", commands.weights, "fetch weights by name and print their folders", WEIGHTS_EXAMPLES)
     weights.add_argument("names", metavar="NAME", nargs="*", help="a name, a hub id (owner/name) or a folder")
     weights.add_argument(
@@ -178,8 +182,12 @@ def _run_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _model_options(parser: argparse.ArgumentParser) -> None:
+def _device_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", type=_device, help="cpu, cuda, cuda:1 or mps (default: a GPU if there is one)")
+
+
+def _model_options(parser: argparse.ArgumentParser) -> None:
+    _device_option(parser)
     parser.add_argument(
         "--model", metavar="NAME|FOLDER", default="pocket", help="the model that answers (default: pocket)"
     )

@@ -22,6 +22,7 @@ from speechllm.conversation import Conversation, Filled, fill, render
 from speechllm.decode import Effort, decode
 from speechllm.encoders.conformer import ConformerConfig
 from speechllm.errors import DataError, WeightsError
+from speechllm.formats import tensors
 from speechllm.hearing import BEAMS, Ear, Heard
 from speechllm.language.adapters import add_lora, merge_lora
 from speechllm.language.base import Language
@@ -129,18 +130,6 @@ def _check_parts(config: SpeechLLMConfig) -> None:
         ConformerConfig(**config.first_pass)
 
 
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file by name. Raises WeightsError for one that is damaged."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        return load_file(path)
-    except (SafetensorError, OSError, ValueError, KeyError) as error:
-        said = " ".join(str(error).split())
-        raise WeightsError(f"{path} is damaged or no file of safetensors: {said}") from error
-
-
 Parts = dict[str, nn.Module]
 
 
@@ -222,10 +211,10 @@ class SpeechLLM(PreTrainedModel):
         path = weights.get(str(folder))
         if not (path / "config.json").is_file() or not (path / TENSORS).is_file():
             raise WeightsError(f"{path} holds no speechllm model: config.json and {TENSORS} are wanted")
-        config, tensors = read_config(path), read_tensors(path / TENSORS)
+        config, found = read_config(path), tensors.load(path / TENSORS)
         dtype = dtype or fast_dtype(device)
         model = cls.on_bases(config, dtype)
-        model.load_trained(tensors)
+        model.load_trained(found)
         model.to(device)  # type: ignore[arg-type]  (the wrapper of transformers hides what it takes)
         if merge:
             merge_lora(model)
@@ -239,26 +228,21 @@ class SpeechLLM(PreTrainedModel):
         self.ear.pack()
         self.language.pack()
 
-    def save_pretrained(self, folder: str | Path, **_: Any) -> None:  # type: ignore[override]
-        """Write config.json and the trained tensors in fp16."""
-        from safetensors.torch import save_file
-
+    def save_pretrained(self, folder: str | Path, bits: int = 16, **_: Any) -> None:  # type: ignore[override]
+        """Write config.json and the trained tensors in fp16, or with matrices in 8 bits a row."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         self.config.save_pretrained(folder)
-        tensors = {
-            name: tensor.detach().cpu().to(torch.float16).contiguous() for name, tensor in self._trained().items()
-        }
-        save_file(tensors, folder / TENSORS)
+        tensors.save(self._trained(), folder / TENSORS, bits)
 
     def _trained(self) -> dict[str, Tensor]:
         """Parameters that belong to this model and not to its bases."""
         return {name: p for name, p in self.named_parameters() if "lora_" in name or name.startswith(OWN)}
 
-    def load_trained(self, tensors: dict[str, Tensor]) -> None:
+    def load_trained(self, trained: dict[str, Tensor]) -> None:
         """Take trained tensors by name; raises WeightsError when one is missing or has another shape."""
         for name, parameter in self._trained().items():
-            found = tensors.get(name)
+            found = trained.get(name)
             if found is None or found.shape != parameter.shape:
                 raise WeightsError(
                     f"the model's tensor {name} is missing or of another shape; is its config.json its own?"

@@ -60,7 +60,7 @@ def test_a_wheel_carries_the_data_and_finds_it(tmp_path):
     (wheel,) = tmp_path.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
-        for folder in ("tasks", "prompts", "recipes", "models/pocket"):
+        for folder in ("tasks", "prompts", "recipes", "models"):
             for path in (ROOT / folder).rglob("*"):
                 assert path.is_dir() or f"speechllm/_data/{path.relative_to(ROOT)}" in names
         licences = {Path(name).name for name in names if ".dist-info/licenses/" in name}

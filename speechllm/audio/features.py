@@ -43,7 +43,7 @@ def log_mel(clip: Clip, tail_seconds: float = 0.0) -> torch.Tensor:
     samples = torch.cat([samples[1 : WINDOW // 2 + 1].flip(0), samples])
     spectrum = torch.stft(samples, WINDOW, HOP, window=_window(), center=False, return_complex=True)
     power = torch.view_as_real(spectrum).square().sum(-1)  # (201, computed)
-    features = (power.T @ _mel_filters()).clamp_(min=1e-10).log10_()
+    features = (power.T @ mel_filters()).clamp_(min=1e-10).log10_()
     features = torch.maximum(features, features.max() - 8.0)
     return ((features + 4.0) / 4.0)[:frames].contiguous()
 
@@ -53,13 +53,13 @@ def _window() -> torch.Tensor:
     return torch.hann_window(WINDOW)
 
 
-@lru_cache(maxsize=1)
-def _mel_filters() -> torch.Tensor:
-    """Triangles (201, 80) of equal area, 0 to 8000 Hz, on Slaney's scale: linear to 1 kHz, then log."""
+@lru_cache
+def mel_filters(mels: int = MELS) -> torch.Tensor:
+    """Triangles (201, mels) of equal area, 0 to 8000 Hz, on Slaney's scale: linear to 1 kHz, then log."""
     bins = np.linspace(0, HZ / 2, WINDOW // 2 + 1)
-    corners = _mel_to_hz(np.linspace(0, _hz_to_mel(HZ / 2), MELS + 2))
+    corners = _mel_to_hz(np.linspace(0, _hz_to_mel(HZ / 2), mels + 2))
     widths = np.diff(corners)
-    slopes = corners[None, :] - bins[:, None]  # (201, 82)
+    slopes = corners[None, :] - bins[:, None]  # (201, mels + 2)
     rising, falling = -slopes[:, :-2] / widths[:-1], slopes[:, 2:] / widths[1:]
     filters = np.maximum(0, np.minimum(rising, falling)) * (2.0 / (corners[2:] - corners[:-2]))
     return torch.from_numpy(filters.astype(np.float32))

@@ -1,7 +1,7 @@
 """A recipe is a YAML that trains: which bases, which corpora, and how long each stage learns.
 
 Its stages say how the model hears: `reader`, `ctc` and `language` make one that reads, `frames` alone one that
-listens to an encoder's frames.
+listens to an encoder's frames; `codec` alone makes a neural codec.
 
     python train.py recipes/pocket.yaml            # runs/pocket, goes on where it stopped
     accelerate launch train.py recipes/pocket.yaml # the same on many devices
@@ -20,6 +20,7 @@ from typing import Any, TypeVar, get_type_hints
 
 from speechllm import fields
 from speechllm.errors import DataError
+from speechllm.training.codec import CodecOptions
 from speechllm.training.ctc import CTCOptions
 from speechllm.training.frames import FramesOptions
 from speechllm.training.language import LanguageOptions
@@ -31,9 +32,9 @@ RECIPE = "recipe.yaml"
 # Numbers are at least 0 but for a seed; these are more, and those at most 1.
 _ABOVE_ZERO = frozenset(
     {"steps", "lr", "clip", "save_every", "log_every", "size", "layers", "frames", "tokens", "longest", "rows"}
-    | {"whole_head_every", "stack", "inner", "alpha"}
+    | {"whole_head_every", "stack", "inner", "alpha", "batch", "crop_seconds", "judged_seconds"}
 )
-_SHARES = frozenset({"phone_share", "dropout"})
+_SHARES = frozenset({"phone_share", "dropout", "depth_share"})
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,18 @@ class FramesRecipe:
     frames: FramesOptions
 
 
-def read(path: Path) -> Recipe | FramesRecipe:
+@dataclass(frozen=True)
+class CodecRecipe:
+    """A parsed recipe of a neural codec (`codecs/pocket.py`)."""
+
+    name: str
+    codec: CodecOptions
+
+
+AnyRecipe = Recipe | FramesRecipe | CodecRecipe
+
+
+def read(path: Path) -> AnyRecipe:
     """Parse a recipe.
 
     Raises:
@@ -65,15 +77,17 @@ def read(path: Path) -> Recipe | FramesRecipe:
     except ValueError as error:
         raise DataError(f"cannot read the recipe {path}: {error}") from error
     if not isinstance(content, dict):
-        raise DataError(f"{path}: a recipe is a mapping with name, and reader, ctc and language, or frames")
-    kind = FramesRecipe if "frames" in content else Recipe
+        raise DataError(f"{path}: a recipe is a mapping with name, and reader, ctc and language, or frames, or codec")
+    kind = FramesRecipe if "frames" in content else CodecRecipe if "codec" in content else Recipe
     stages = {name: hint for name, hint in get_type_hints(kind).items() if name != "name"}
     if unknown := set(content) - {"name", *stages}:
         raise DataError(f"{path}: unknown field {sorted(map(str, unknown))[0]!r} (known: name, {', '.join(stages)})")
     options: dict[str, Any] = {}
     for name, hint in stages.items():
         if name not in content:
-            raise DataError(f"{path}: the stage {name!r} is missing (wanted: {', '.join(stages)}; or frames alone)")
+            raise DataError(
+                f"{path}: the stage {name!r} is missing (wanted: {', '.join(stages)}; frames or codec alone)"
+            )
         options[name] = _options(hint, {} if content[name] is None else content[name], f"{path}, {name}")
     name = content.get("name") or path.stem
     if not isinstance(name, str):

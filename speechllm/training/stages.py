@@ -29,15 +29,18 @@ from speechllm.precision import fast_dtype
 from speechllm.readers.attention import LORA_TARGETS, Spelling, WhisperModel
 from speechllm.readers.first_pass import FirstPass
 from speechllm.training import checkpoint, ctc, frames, language, reader
+from speechllm.training.codec import CodecRun
 from speechllm.training.loop import Schedule, fit, load_trained, make_accelerator
 
 if TYPE_CHECKING:
     from speechllm.model import SpeechLLM
-from speechllm.training.recipe import FramesRecipe, Recipe
+from speechllm.training.recipe import AnyRecipe, CodecRecipe, FramesRecipe, Recipe
 
 
-def begin(recipe: Recipe | FramesRecipe, folder: Path) -> RunFolder:
+def begin(recipe: AnyRecipe, folder: Path) -> RunFolder | CodecRun:
     """The run of a recipe in a folder, begun or to go on."""
+    if isinstance(recipe, CodecRecipe):
+        return CodecRun(recipe.codec, folder)
     return FramesRun(recipe, folder) if isinstance(recipe, FramesRecipe) else Run(recipe, folder)
 
 
@@ -66,7 +69,7 @@ class RunFolder(ABC):
     def _save(self, model: SpeechLLM) -> Path:
         """Write the finished model, from one process."""
         if self.accelerator.is_main_process:
-            model.save_pretrained(self.folder / "model")
+            model.save_pretrained(self.folder / "model", bits=8)
         self.accelerator.wait_for_everyone()
         return self.folder / "model"
 

@@ -14,7 +14,7 @@ from speechllm.training import recipe
 def test_shipped_recipes_parse(path: Path) -> None:
     parsed = recipe.read(path)
     stages = [vars(parsed)[name] for name in vars(parsed) if name != "name"]
-    assert len(stages) == (1 if isinstance(parsed, recipe.FramesRecipe) else 3)
+    assert len(stages) == (1 if isinstance(parsed, recipe.FramesRecipe | recipe.CodecRecipe) else 3)
     assert parsed.name == path.stem
     assert all(stage.schedule.steps > 0 and isinstance(stage.schedule.lr, float) for stage in stages)
     assert path.read_text("utf-8").startswith(f"# python train.py recipes/{path.name}\n")
@@ -32,6 +32,10 @@ def test_shipped_recipes_parse(path: Path) -> None:
         ("frames: {schedule: {steps: 1}}", "corpora"),
         ("frames: {schedule: {steps: 1}, corpora: [a], conformer: {colour: 1}}", "colour"),
         ("{frames: {schedule: {steps: 1}, corpora: [a]}, reader: {schedule: {steps: 1}}}", "unknown field 'reader'"),
+        ("codec: {schedule: {steps: 1}}", "corpora"),
+        ("codec: {schedule: {steps: 1}, corpora: [a], model: {colour: 1}}", "model, unknown field 'colour'"),
+        ("codec: {schedule: {steps: 1}, corpora: [a], batch: 0}", "batch must be above 0"),
+        ("{codec: {schedule: {steps: 1}, corpora: [a]}, reader: {schedule: {steps: 1}}}", "unknown field 'reader'"),
         ("- 1", "mapping"),
         ("reader: [", "cannot read"),
     ],
