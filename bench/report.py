@@ -154,6 +154,12 @@ def _shown(cell: Any) -> str:
     return "-" if cell is None else str(cell)
 
 
+def _shown_path(path: Path) -> str:
+    """From the project's folder on, where it lies in it."""
+    root = RESULTS.parent.parent
+    return str(path.relative_to(root) if path.is_relative_to(root) else path.name)
+
+
 def finish(
     name: str,
     options: argparse.Namespace,
@@ -165,7 +171,7 @@ def finish(
 ) -> dict[str, Any]:
     """Print a table and the bars, and write everything as JSON; gives what was written."""
     print(table(head, rows), *map(str, bars), sep="\n")
-    settings = {key: str(value) if isinstance(value, Path) else value for key, value in vars(options).items()}
+    settings = {key: _shown_path(value) if isinstance(value, Path) else value for key, value in vars(options).items()}
     found = {
         "name": name,
         "date": date.today().isoformat(),
