@@ -228,12 +228,12 @@ class SpeechLLM(PreTrainedModel):
         self.ear.pack()
         self.language.pack()
 
-    def save_pretrained(self, folder: str | Path, bits: int = 16, **_: Any) -> None:  # type: ignore[override]
-        """Write config.json and the trained tensors in fp16, or with matrices in 8 bits a row."""
+    def save_pretrained(self, folder: str | Path, **_: Any) -> None:  # type: ignore[override]
+        """Write config.json and the trained tensors in fp16."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         self.config.save_pretrained(folder)
-        tensors.save(self._trained(), folder / TENSORS, bits)
+        tensors.save(self._trained(), folder / TENSORS)
 
     def _trained(self) -> dict[str, Tensor]:
         """Parameters that belong to this model and not to its bases."""

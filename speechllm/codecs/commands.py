@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from speechllm.commands import UsageError
-from speechllm.errors import SpeechLLMError
 
 if TYPE_CHECKING:
-    from speechllm.codecs.base import Codec
+    pass
 
 SAYS = "turn a recording into codes of a neural codec, and codes into sound"
 EXAMPLES = """\
@@ -54,13 +53,16 @@ def options(parser: argparse.ArgumentParser, **form: Any) -> None:
 
 def encode(options: argparse.Namespace) -> int:
     """Write the codes of a recording and say in one line what they are."""
+    from speechllm import codecs
     from speechllm.audio import decode as audio
     from speechllm.codecs import files
 
     _check_out(options.out)
     next(audio.stream(options.audio))  # a broken recording is known before a codec loads
     chosen = {name: getattr(options, name) for name in ("bandwidth", "codebooks")}
-    codec = _codec(options.codec, options.device, **{name: each for name, each in chosen.items() if each is not None})
+    codec = codecs.load(
+        options.codec, options.device, **{name: each for name, each in chosen.items() if each is not None}
+    )
     clip = audio.load(options.audio, rate=codec.sample_rate)
     codes = files.Codes.of(codec, codec.encode(clip), len(clip.samples))
     files.save(codes, options.out)
@@ -75,6 +77,7 @@ def decode(options: argparse.Namespace) -> int:
     """Write the sound of a file of codes and say in one line what it is."""
     import soundfile
 
+    from speechllm import codecs
     from speechllm.codecs import KNOWN, files
     from speechllm.codecs.base import trimmed
 
@@ -87,7 +90,7 @@ def decode(options: argparse.Namespace) -> int:
     name = options.codec or codes.codec
     if options.codec is None and name not in KNOWN:  # a file must not choose what is fetched
         raise UsageError(f"{options.codes} was made with {name!r}: give it as --codec if you trust it")
-    codec = _codec(name, options.device)
+    codec = codecs.load(name, options.device)
     codes.check(codec)
     clip = trimmed(codec.decode(codes.values[: options.codebooks]), codes.samples)
     try:
@@ -97,17 +100,6 @@ def decode(options: argparse.Namespace) -> int:
     used = options.codebooks or codes.codebooks
     print(f"{options.out}: {clip.seconds:.2f} s at {clip.rate} Hz from {used} codebooks, {codec.name}")
     return 0
-
-
-def _codec(name: str, device: str | None, **chosen: Any) -> Codec:
-    from speechllm import codecs
-
-    if device and device.startswith("cuda"):
-        import torch
-
-        if not torch.cuda.is_available():
-            raise SpeechLLMError(f"there is no GPU for --device {device}; leave it out to do without")
-    return codecs.load(name, device, **chosen)
 
 
 def _check_out(out: Path) -> None:

@@ -24,6 +24,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from speechllm import devices
 from speechllm.codecs.base import Codec, Stage, Stages, Window
 from speechllm.errors import DataError, WeightsError
 
@@ -278,7 +279,7 @@ def load(name_or_folder: str | Path, device: str | None = None, **options: Any) 
 
     from speechllm import weights
 
-    chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    chosen = torch.device(devices.checked(device))
     folder = Path(name_or_folder).expanduser()
     if not folder.is_dir():
         folder = weights.get(name_or_folder)

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from speechllm import devices
 from speechllm.codecs.base import Codec
 from speechllm.errors import DataError, WeightsError
 
@@ -71,4 +72,4 @@ def load(
     except Exception as error:  # of the network, the folder, the hash
         reason = " ".join(str(error).split())[:200]
         raise WeightsError(f"the original encodec's weights cannot be had: {reason}") from error
-    return OriginalEncodec(model, bandwidth, torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu")))
+    return OriginalEncodec(model, bandwidth, torch.device(devices.checked(device)))

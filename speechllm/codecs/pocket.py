@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from speechllm import codecs, weights
+from speechllm import codecs, devices, weights
 from speechllm.codecs.base import Codec, Window
 from speechllm.codecs.spectral import SpectralCodec, SpectralConfig
 from speechllm.errors import DataError, WeightsError
@@ -79,7 +79,7 @@ def load(name_or_folder: str | Path, device: str | None = None, **options: Any) 
     if str(name_or_folder) == codecs.POCKET:
         folder = weights.get(WEIGHTS)
     model = load_model(folder)
-    chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    chosen = torch.device(devices.checked(device))
     return PocketCodec(model, str(name_or_folder), options.get("codebooks"), chosen)
 
 

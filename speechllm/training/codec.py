@@ -38,7 +38,7 @@ from speechllm.errors import DataError
 from speechllm.precision import fast_dtype
 from speechllm.readers.attention import WhisperModel
 from speechllm.training import checkpoint, codec_losses, ctc
-from speechllm.training.loop import Log, Schedule, _all_finite, make_accelerator
+from speechllm.training.loop import Log, Schedule, all_finite, make_accelerator
 
 TEACHER_HOP = 320  # samples between a Whisper encoder's hidden states: 50 Hz
 FULL_SCALE = 32767
@@ -218,7 +218,7 @@ class Side:
         self.optimizer.zero_grad(set_to_none=True)
         self.accelerator.backward(loss)
         norm = float(self.accelerator.clip_grad_norm_(self.plain.parameters(), self.schedule.clip) or 0.0)
-        is_finite = _all_finite(self.accelerator, loss, norm)
+        is_finite = all_finite(self.accelerator, loss, norm)
         if is_finite:
             self.optimizer.step()
         self.scheduler.step()

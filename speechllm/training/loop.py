@@ -87,7 +87,7 @@ def fit(objective: Objective, schedule: Schedule, folder: Path, accelerator: Acc
             loss, figures = objective.loss(module, batch)
         accelerator.backward(loss)
         norm = float(accelerator.clip_grad_norm_(trained, schedule.clip) or 0.0)
-        is_finite = _all_finite(accelerator, loss, norm)
+        is_finite = all_finite(accelerator, loss, norm)
         if is_finite:
             optimizer.step()
         scheduler.step()
@@ -109,7 +109,7 @@ def fit(objective: Objective, schedule: Schedule, folder: Path, accelerator: Acc
     return objective.module.eval()
 
 
-def _all_finite(accelerator: Accelerator, loss: Tensor, norm: float) -> bool:
+def all_finite(accelerator: Accelerator, loss: Tensor, norm: float) -> bool:
     """Whether the step can be taken: the norm is that of all processes, each loss is its own, all decide alike."""
     bad = torch.tensor(float(not (math.isfinite(norm) and torch.isfinite(loss.detach()).all())), device=loss.device)
     return not float(accelerator.reduce(bad, "sum")) if accelerator.num_processes > 1 else not float(bad)  # type: ignore[arg-type]

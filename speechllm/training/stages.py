@@ -69,7 +69,7 @@ class RunFolder(ABC):
     def _save(self, model: SpeechLLM) -> Path:
         """Write the finished model, from one process."""
         if self.accelerator.is_main_process:
-            model.save_pretrained(self.folder / "model", bits=8)
+            model.save_pretrained(self.folder / "model")
         self.accelerator.wait_for_everyone()
         return self.folder / "model"
 

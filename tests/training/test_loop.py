@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from speechllm.errors import TrainingError
 from speechllm.training import checkpoint
-from speechllm.training.loop import Schedule, _all_finite, fit, trained_state
+from speechllm.training.loop import Schedule, all_finite, fit, trained_state
 
 
 class Line:
@@ -151,5 +151,5 @@ def test_a_loss_of_another_process_counts_too(others: float, is_finite: bool) ->
         def reduce(self, mine: Tensor, _: str) -> Tensor:
             return mine + others
 
-    assert _all_finite(Two(), torch.tensor(1.0), 1.0) is is_finite  # type: ignore[arg-type]
-    assert not _all_finite(Two(), torch.tensor(float("inf")), 1.0)  # type: ignore[arg-type]
+    assert all_finite(Two(), torch.tensor(1.0), 1.0) is is_finite  # type: ignore[arg-type]
+    assert not all_finite(Two(), torch.tensor(float("inf")), 1.0)  # type: ignore[arg-type]
