@@ -14,7 +14,7 @@ import sys
 
 NAMES = (
     "start", "speed", "transcribe", "words", "silence", "translate", "questions", "follow", "equality",
-    "bad_input", "codec",
+    "bad_input", "codec", "speak", "interpret", "watermark",
 )  # fmt: skip
 
 

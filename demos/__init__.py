@@ -1,4 +1,4 @@
-"""Demos: `first` answers the bundled clips, `page` is a page in the browser. Both speak to `Assistant` alone.
+"""Demos: `first` answers the bundled clips and speaks, `page` is a page in the browser. Both use `Assistant` alone.
 
 make demo                  the same as: python -m demos.first
 make demo ARGS=--no-serve
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 CLIPS = Path(__file__).parent / "clips"
+SENTENCE = "Good morning. This voice was made by a computer."  # that the demo says
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
-"""Fetch what the model needs, answer a prompt of each task on the bundled clips, then serve the page.
+"""Fetch what the model needs, ask about the bundled clips, say a sentence in two voices, then serve the page.
 
-python -m demos.first              the answers, then the page's address (Ctrl+C ends it)
-python -m demos.first --no-serve   the answers alone
+python -m demos.first              the answers and the speech, then the page's address (Ctrl+C ends it)
+python -m demos.first --no-serve   without the page
 """
 
 from __future__ import annotations
@@ -10,14 +10,19 @@ import argparse
 import sys
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from demos import DemoClip, clips
+from demos import SENTENCE, DemoClip, clips
 from speechllm import devices
+from speechllm.audio import mark
 from speechllm.errors import SpeechLLMError
 
 if TYPE_CHECKING:
     from speechllm.assistant import Answer, Assistant
+
+# Who lends a voice: a reader of LibriVox, who has released the recording into the public domain.
+VOICE = "en_clouds.ogg"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -25,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         assistant = opened(options.model, options.device)
-        failed = answer_all(assistant)
+        failed = answer_all(assistant) + say_all(assistant, options.out)
         if options.no_serve or failed:
             return int(failed > 0)
         from demos import page
@@ -85,11 +90,54 @@ def shown(clip: DemoClip, answer: Answer) -> str:
     return "\n".join(lines) + "\n"
 
 
+def say_all(assistant: Assistant, folder: Path) -> int:
+    """Say a sentence in the model's own voice, then in that of a bundled clip; gives how many failed."""
+    if assistant.aloud.folder is None:
+        print("\nThis model has no voice: nothing is said aloud.", flush=True)
+        return 0
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SpeechLLMError(f"--out {folder}: cannot be a folder ({error.strerror or error})") from error
+    lent = next(clip for clip in clips() if clip.audio.name == VOICE)
+    given = {"voice": lent.audio, "voice_text": lent.text, "consent": True}
+    whose = f"that of the speaker of {VOICE}, who released the recording into the public domain"
+    print("", flush=True)
+    return _say(assistant, "the model's own", folder / "own_voice.wav") + _say(
+        assistant, whose, folder / f"voice_of_{lent.audio.stem}.wav", **given
+    )
+
+
+def _say(assistant: Assistant, whose: str, path: Path, **voice: Any) -> int:
+    """Say the sentence to a file and print what came of it; 1 where it failed, else 0."""
+    try:
+        answer = assistant.run("speak", text=SENTENCE, language="English", **voice)
+        assert answer.audio is not None
+        answer.audio.save(path, answer.text)
+    except SpeechLLMError as error:
+        print(f"{path.name}: {error}", file=sys.stderr)
+        return 1
+    found = mark.detect(answer.audio)
+    is_found = "found" if found.is_marked else "not found"
+    lines = [
+        f"speak: {SENTENCE}",
+        f"  voice    {whose}",
+        f"  written  {path}, {answer.audio.seconds:.1f} s",
+        f"  time     {answer.timings['total']:.2f} s, the first sound after {answer.timings['first_audio']:.2f} s",
+        f"  mark     {is_found} (score {found.score:.1f}, from {found.threshold:.1f} on it counts as generated speech)",
+    ]
+    print("\n".join(lines) + "\n", flush=True)
+    return 0
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m demos.first", description="Answer the bundled clips, then serve a page."
+        prog="python -m demos.first", description="Answer the bundled clips, speak, then serve a page."
     )
-    parser.add_argument("--no-serve", action="store_true", help="stop after the answers")
+    parser.add_argument("--no-serve", action="store_true", help="stop after the answers and the speech")
+    parser.add_argument(
+        "--out", type=Path, default=Path("out/demo"), help="folder for what is said (default: out/demo)"
+    )
     add_options(parser)
     return parser
 

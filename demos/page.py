@@ -1,4 +1,4 @@
-"""A page in the browser: record or upload, choose a task, read the answer while it is written.
+"""A page in the browser: record, upload or write, choose a task, and read and hear the answer while it is made.
 
     python -m demos.page --port 7860
 
@@ -14,11 +14,8 @@ import os
 import socket
 import sys
 import threading
-import time
-import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when gradio is imported
@@ -29,18 +26,19 @@ try:
 except ImportError:
     raise SystemExit("page: this needs gradio: pip install 'speechllm[demo]'") from None
 
-from demos import clips
+from demos import SENTENCE, clips, speaking
+from demos.speaking import Opening, Shown, answered
 from speechllm import devices, languages, tasks
 from speechllm.audio.decode import AudioLimits
 from speechllm.errors import SpeechLLMError
-from speechllm.tasks import Slot, Task
+from speechllm.tasks import Task
 
 if TYPE_CHECKING:
-    from speechllm.assistant import Answer, Assistant, HeardSoFar
-    from speechllm.reading import Word
+    from speechllm.assistant import Assistant
 
 PORTS = range(7860, 7880)  # tried in this order
 OPENING = "Opening the model …"
+LONGEST_READ = 4000  # characters of a text that is read in place of a recording
 LOCAL = ("127.0.0.1", "localhost", "::1")
 POLICY = (
     "default-src 'self' data: blob: 'unsafe-inline' 'unsafe-eval'; connect-src 'self' data: blob:; "
@@ -55,119 +53,6 @@ STYLE = """
 """
 
 
-class Opening:
-    """An assistant that opens in the background, while the page is already there."""
-
-    def __init__(self, load: Callable[[], Assistant]) -> None:
-        self._load, self._assistant, self._error = load, None, ""
-        self._thread = threading.Thread(target=self._open, daemon=True)
-        self._thread.start()
-
-    def _open(self) -> None:
-        try:
-            self._assistant = self._load()
-        except SpeechLLMError as error:
-            self._error = str(error)
-        except Exception:  # whatever it is, the page must say that no model came
-            traceback.print_exc()
-            self._error = "the model cannot be opened; the terminal says why"
-
-    @property
-    def is_done(self) -> bool:
-        """Whether it is open, or failed."""
-        return not self._thread.is_alive()
-
-    def get(self) -> Assistant:
-        """The assistant, waited for. Raises SpeechLLMError in one line when it could not be opened."""
-        self._thread.join()
-        if self._assistant is None:
-            raise SpeechLLMError(self._error)
-        return self._assistant
-
-
-# What a press of the button does
-
-
-def answered(
-    opening: Opening, task: Task, audio: str | None, slots: dict[str, Any], tell: Callable[[str], None]
-) -> Iterator[tuple[str, str, str]]:
-    """Give (answer so far, words as HTML, note) while the recording is heard and the answer is written.
-
-    Closing it ends the work after the stretch that is being heard.
-    tell: called with a line that asks for what is missing; nothing is answered then.
-    Raises gr.Error in one line, which the note then shows too.
-    """
-    if not audio:
-        tell("Record something, upload a recording, or choose one of the clips below.")
-        return
-    missing = [name for name, slot in task.slots.items() if slot.required and not slots.get(name)]
-    if missing:
-        tell(f"Please fill in: {missing[0]} ({task.slots[missing[0]].description}).")
-        return
-    began = time.perf_counter()
-    text, first, stream = "", None, None
-    try:
-        yield "", "", "Listening …" if opening.is_done else "The model is still being opened …"
-        stream = opening.get().stream(task.name, audio=audio, **slots)
-        for step in stream.steps():
-            if isinstance(step, str):
-                first = first or time.perf_counter() - began
-                text += step
-                yield text, "", f"Writing … {time.perf_counter() - began:.1f} s"
-            else:
-                yield text, "", heard(step)
-        yield stream.answer.text, words_html(stream.answer.words), note(stream.answer, first)
-    except Exception as error:
-        said = "This could not be answered; the terminal says why."
-        if isinstance(error, SpeechLLMError):  # the browser's recordings lie in folders that nobody needs to read of
-            said = html.escape(str(error).replace(audio, Path(audio).name))
-        else:
-            traceback.print_exc()
-        yield text, "", said
-        raise gr.Error(said, print_exception=False) from error
-    finally:
-        if stream is not None:
-            stream.close()
-
-
-def heard(so_far: HeardSoFar) -> str:
-    """A line on how much of the recording is heard: "Listening … heard 2:05 of 5:00"."""
-    done, total = (f"{int(s) // 60}:{int(s) % 60:02}" for s in (so_far.done, so_far.total or 0.0))
-    return f"Listening … heard {done}" + (f" of {total}" if so_far.total else "")
-
-
-def words_html(words: Sequence[Word]) -> str:
-    """The words with the second at which each begins; fainter where the reader is less sure."""
-    spans = ["<p>Heard, with the second at which each word begins:</p>"] if words else []
-    for word in words:
-        title = f"{word.start:.2f} to {word.end:.2f} s, sure to {word.confidence:.0%}"
-        said, opacity = html.escape(word.text), f"{0.5 + 0.5 * word.confidence:.2f}"
-        spans.append(
-            f'<span class="word" style="opacity:{opacity}" title="{title}">{said}<small>{word.start:.2f}</small></span>'
-        )
-    return "\n".join(spans)
-
-
-def note(answer: Answer, first_seconds: float | None) -> str:
-    """A line on what was heard, how the answer ended and how long it took."""
-    parts = []
-    if answer.finish == "no speech":
-        parts.append("No speech was heard.")
-    if answer.language:
-        parts.append(f"{languages.NAMES.get(answer.language, answer.language)}.")
-    parts.append(f"{answer.timings['total']:.2f} s for {answer.seconds:.1f} s of audio")
-    if first_seconds is not None:
-        parts.append(f"(the first words after {first_seconds:.2f} s)")
-    if answer.finish == "length":
-        parts.append("- cut at the longest answer that this task allows")
-    if answer.finish == "loop":
-        parts.append("- ended because the model only went on to say the same again")
-    return " ".join(parts)
-
-
-# The page
-
-
 @dataclass(frozen=True)
 class Parts:
     """What the page is made of."""
@@ -180,9 +65,13 @@ class Parts:
     fields: dict[tuple[str, str], gr.Dropdown | gr.Textbox]  # by task and slot
     go: gr.Button
     stop: gr.Button
-    text: gr.Textbox
-    words: gr.HTML
-    note: gr.Markdown
+    outputs: list[Any]  # one for each field of `Shown`
+    speech: speaking.SpeechParts
+
+    @property
+    def of_task(self) -> list[Any]:
+        """What changes with the task."""
+        return [self.about, self.go, self.audio, self.speech.block, self.outputs[-1], *self.groups.values()]
 
 
 def build(opening: Opening) -> gr.Blocks:
@@ -190,23 +79,26 @@ def build(opening: Opening) -> gr.Blocks:
     known = {name: tasks.load(name) for name in _in_order(tasks.names())}
     start = next(iter(known))
     with gr.Blocks(title="SpeechLLM", analytics_enabled=False, delete_cache=(600, 3600)) as page:
-        gr.Markdown("# SpeechLLM\nIt hears, and does what a task says: on this machine, and nowhere else.")
+        gr.Markdown("# SpeechLLM\nIt hears, writes and speaks, as a task says: on this machine, and nowhere else.")
         state = gr.Markdown(OPENING, visible=not opening.is_done)
         with gr.Row():
             with gr.Column(min_width=320):
-                audio = gr.Audio(sources=["upload", "microphone"], type="filepath", label="Recording", buttons=[])
                 task = gr.Radio([(_title(name), name) for name in known], value=start, label="Task")
                 about = gr.Markdown(known[start].description)
+                audio = gr.Audio(sources=["upload", "microphone"], type="filepath", label="Recording", buttons=[])
                 groups, fields = _slot_fields(known, start)
+                speech = speaking.voice_fields(known[start].says)
                 with gr.Row():
-                    go = gr.Button("Answer", variant="primary", scale=3, min_width=120)
+                    go = gr.Button(_title(start), variant="primary", scale=3, min_width=120)
                     stop = gr.Button("Stop", scale=1, min_width=80)
             with gr.Column(min_width=320):
                 text = gr.Textbox(label="Answer", lines=5, max_lines=20, interactive=False, buttons=["copy"])
                 line = gr.Markdown(elem_id="note")
+                live, sound = speaking.players(known[start].says)
                 words = gr.HTML(elem_id="words")
         _examples(audio, task, fields)
-        parts = Parts(state, audio, task, about, groups, fields, go, stop, text, words, line)
+        outputs = [text, words, line, live, sound]
+        parts = Parts(state, audio, task, about, groups, fields, go, stop, outputs, speech)
         _connect(page, parts, opening, known)
     return page.queue(max_size=32, default_concurrency_limit=1)
 
@@ -218,34 +110,46 @@ def _connect(page: gr.Blocks, parts: Parts, opening: Opening, known: dict[str, T
         if not opening.is_done:
             yield gr.Markdown(OPENING, visible=True)
         try:
-            opening.get()
-            yield gr.Markdown(visible=False)
+            speaks = opening.get().aloud.folder is not None
+            said = ", ".join(_title(name) for name, task in known.items() if task.says)
+            yield gr.Markdown(speaking.MUTE.format(said), visible=not speaks)
         except SpeechLLMError as error:
             yield gr.Markdown(f"No model: {html.escape(str(error))}", visible=True)
 
     def choose(name: str) -> list[Any]:
-        return [known[name].description, *(gr.Column(visible=each == name) for each in parts.groups)]
+        chosen = known[name]
+        return [
+            chosen.description,
+            _title(name),
+            gr.Audio(visible=not chosen.reads),
+            gr.Column(visible=chosen.says),
+            gr.Audio(None, visible=chosen.says),
+            *(gr.Column(visible=each == name) for each in parts.groups),
+        ]
 
-    def answer(audio: str | None, name: str, *values: Any) -> Iterator[tuple[str, str, str]]:
+    def answer(audio: str | None, name: str, voice: str | None, consent: bool, *values: Any) -> Iterator[Shown]:
         own = zip(parts.fields, values, strict=True)
         slots = {slot: value for (of, slot), value in own if of == name and value not in (None, "", [])}
-        yield from answered(opening, known[name], audio, slots, gr.Warning)
+        yield from answered(opening, known[name], audio, slots, gr.Warning, voice, consent)
 
     hidden: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
     page.load(wait, None, parts.state, concurrency_limit=None, **hidden)
-    parts.task.change(choose, parts.task, [parts.about, *parts.groups.values()], queue=False, **hidden)
+    parts.task.change(choose, parts.task, parts.of_task, queue=False, **hidden)
     texts = [field for field in parts.fields.values() if isinstance(field, gr.Textbox)]
+    pressed = [parts.go.click, *(field.submit for field in texts)]
+    gr.on(pressed, None, None, None, js="() => { window.speechPlayer?.begin(); }", **hidden)
     running = gr.on(
-        [parts.go.click, *(field.submit for field in texts)],
+        pressed,
         answer,
-        [parts.audio, parts.task, *parts.fields.values()],
-        [parts.text, parts.words, parts.note],
+        [parts.audio, parts.task, parts.speech.voice, parts.speech.consent, *parts.fields.values()],
+        parts.outputs,
         concurrency_limit=1,
         show_progress="minimal",
-        show_progress_on=[parts.note],
+        show_progress_on=[parts.outputs[2]],
         api_name="answer",
     )
-    parts.stop.click(lambda: "Stopped.", None, parts.note, cancels=[running], queue=False, **hidden)
+    parts.stop.click(None, None, None, js="() => { window.speechPlayer?.stop(); }", **hidden)
+    parts.stop.click(lambda: "Stopped.", None, parts.outputs[2], cancels=[running], queue=False, **hidden)
 
 
 def _in_order(names: Sequence[str]) -> list[str]:
@@ -265,15 +169,17 @@ def _slot_fields(known: dict[str, Task], start: str) -> tuple[dict[str, gr.Colum
         with gr.Column(visible=name == start) as groups[name]:
             for slot_name, slot in task.slots.items():
                 value = next((example[slot_name] for example in task.examples if slot_name in example), None)
-                fields[name, slot_name] = _field(slot_name, slot, value if slot.required else None)
+                fields[name, slot_name] = _field(task, slot_name, value if slot.required else None)
     return groups, fields
 
 
-def _field(name: str, slot: Slot, value: Any) -> gr.Dropdown | gr.Textbox:
+def _field(task: Task, name: str, value: Any) -> gr.Dropdown | gr.Textbox:
+    slot = task.slots[name]
     said, _, more = (slot.description or name).partition("; ")
     label, info = _title(said) + ("" if slot.required else " (optional)"), more or None
     if slot.kind != "language":
-        return gr.Textbox(value, label=label, info=info, lines=1, max_lines=4, max_length=1000)
+        lines, most = (3, LONGEST_READ) if name == task.reads else (1, 1000)
+        return gr.Textbox(value, label=label, info=info, lines=lines, max_lines=12, max_length=most)
     # A language that must be given is one to write in: those that every task was trained on.
     codes = languages.SPOKEN if slot.required else languages.NAMES
     choices = [languages.NAMES[code] for code in codes]
@@ -281,21 +187,22 @@ def _field(name: str, slot: Slot, value: Any) -> gr.Dropdown | gr.Textbox:
         return gr.Dropdown(choices, value=[], multiselect=True, label=label, info=info)
     if slot.required:
         return gr.Dropdown(choices, value=value, label=label, info=info)
-    return gr.Dropdown([("found from the sound", ""), *choices], value="", label=label, info=info)
+    unsaid = "not given" if task.reads else "found from the sound"
+    return gr.Dropdown([(unsaid, ""), *choices], value="", label=label, info=info)
 
 
 def _examples(audio: gr.Audio, task: gr.Radio, fields: dict[tuple[str, str], Any]) -> None:
     rows, labels = [], []
-    for clip in clips():
-        slots = {(clip.task, name): value for name, value in clip.slots.items()}
+    shown = [(clip.task, str(clip.audio), clip.slots, clip.text) for clip in clips()]
+    for name, path, given, text in [*shown, ("speak", None, {"text": SENTENCE}, SENTENCE)]:
         values = []
-        for key, field in fields.items():
-            value = slots.get(key, field.value)
+        for (of, slot), field in fields.items():
+            value = given.get(slot, field.value) if of == name else field.value
             is_list = isinstance(field, gr.Dropdown) and field.multiselect
             values.append([value] if is_list and isinstance(value, str) else value)
-        rows.append([str(clip.audio), clip.task, *values])
-        labels.append(f"{_title(clip.task)}: {clip.text}")
-    gr.Examples(rows, [audio, task, *fields.values()], example_labels=labels, label="Clips to try")
+        rows.append([path, name, *values])
+        labels.append(f"{_title(name)}: {text}")
+    gr.Examples(rows, [audio, task, *fields.values()], example_labels=labels, label="Examples to try")
 
 
 # Serving it

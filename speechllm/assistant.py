@@ -7,100 +7,22 @@ print(Assistant("pocket").run("transcribe", audio="talk.ogg").text)
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import chain
 from typing import Any
 
 from speechllm import devices, weights
+from speechllm.answer import Answer, HeardSoFar, Progress, Stream
 from speechllm.audio.clip import Clip
 from speechllm.audio.decode import AudioLimits, stream
 from speechllm.audio.duration import declared_seconds
 from speechllm.audio.segments import SpeechDetector, cut_at_pauses
 from speechllm.conversation import Conversation
 from speechllm.errors import TaskError
-from speechllm.reading import Word
 from speechllm.request import LONGEST_POSITIONS, Request, checked, is_several
 
 LONGEST_SECONDS = 28.0  # read in one go; Whisper places 30, the tail of silence included
-Progress = Callable[[float, float | None], None]
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What comes back."""
-
-    text: str
-    task: str
-    prompt: str  # the instruction as it was put to the model
-    words: tuple[Word, ...] = ()  # of the reading, with times
-    language: str | None = None  # ISO 639-1, as spoken
-    reading: str = ""  # what the reader read
-    finish: str = "stop"  # "stop", "length" (cut), "loop" (it only repeated itself: said once), or "no speech"
-    timings: dict[str, float] = field(default_factory=dict)  # seconds: decode_audio, hear, answer, total
-    seconds: float = 0.0  # of the whole recording, its silence included
-
-
-@dataclass(frozen=True)
-class HeardSoFar:
-    """How much of a recording is heard, in seconds."""
-
-    done: float
-    total: float | None  # None: the recording does not say how long it is
-
-
-class Stream:
-    """Pieces of an answer while it is written; `answer` is there after the last one."""
-
-    def __init__(self, source: Iterator[Any], progress: Progress | None = None) -> None:
-        """source: pieces of text, `HeardSoFar` now and then, and at last the Answer."""
-        self._steps = self._run(source, progress)
-        self._answer: Answer | None = None
-        self._error: Exception | None = None
-        self._is_closed = False
-
-    def _run(self, source: Iterator[Any], progress: Progress | None) -> Generator[str | HeardSoFar, None, None]:
-        try:
-            for step in source:
-                if isinstance(step, Answer):
-                    self._answer = step
-                    continue
-                if progress and isinstance(step, HeardSoFar):
-                    progress(step.done, step.total)
-                yield step
-                if self._is_closed:
-                    return
-        except Exception as error:
-            self._error = error
-            raise
-        finally:
-            if isinstance(source, Generator):
-                source.close()
-
-    def steps(self) -> Iterator[str | HeardSoFar]:
-        """The pieces, and after each stretch of the recording how much of it is heard."""
-        return self._steps
-
-    def __iter__(self) -> Iterator[str]:
-        return (step for step in self._steps if isinstance(step, str))
-
-    def close(self) -> None:
-        """End the work: at once, or after the stretch that another thread is hearing just now."""
-        self._is_closed = True
-        with suppress(ValueError):  # it is running in another thread
-            self._steps.close()
-
-    @property
-    def answer(self) -> Answer:
-        """The whole answer; reads what is left of the stream first. A stream that failed raises its error again."""
-        for _ in self._steps:
-            pass
-        if self._error is not None:
-            raise self._error
-        if self._answer is None:
-            raise TaskError("the stream was closed before its answer was whole")
-        return self._answer
 
 
 class Assistant:
@@ -118,6 +40,7 @@ class Assistant:
     def __init__(self, model: str = "pocket", device: str | None = None, limits: AudioLimits | None = None) -> None:
         device = devices.checked(device)
         from speechllm import int8
+        from speechllm.aloud import Aloud
         from speechllm.model import SpeechLLM
 
         self.model = SpeechLLM.from_pretrained(model, device=device, merge=True)
@@ -125,6 +48,7 @@ class Assistant:
             self.model.pack()
         self.detector = SpeechDetector(weights.get("silero-vad") / "silero_vad.onnx")
         self.limits = limits or AudioLimits()
+        self.aloud = Aloud(self.model, self.detector, self.limits)
 
     def run(self, task: str, audio: Any = None, *, progress: Progress | None = None, **options: Any) -> Answer:
         """Run a task about one recording.
@@ -138,21 +62,29 @@ class Assistant:
                 of the instruction's wording), `held_out` (take it from those kept out of training), `reader`
                 ("attention" or, for transcribe, "ctc"), `reading` (a text in place of the audio), `max_new_tokens`,
                 `check` (transcribe: True lets the LLM check the reading, False gives it as it is, None as the model
-                is configured), `draft` (False: check without drafting).
+                is configured), `draft` (False: check without drafting). Of tasks that speak: `voice` (a recording of
+                whoever shall speak; needs `consent=True`), `voice_text` (what is said in it), `seed` (the same one says
+                it the same way), `best_of` (ways of saying each sentence, of which the best understood is kept).
         Raises:
             TaskError, AudioError: in one line, what is wrong with the request.
+            ConsentError: a voice without the consent of whoever it belongs to.
         """
         return self.stream(task, audio, progress=progress, **options).answer
 
     def stream(self, task: str, audio: Any = None, *, progress: Progress | None = None, **options: Any) -> Stream:
-        """As `run`, but gives pieces of text as they are written. The request is checked at once."""
+        """As `run`, but gives pieces of text and sound as they are made. The request is checked at once."""
         request = self._request(task, options)
+        if request.task.reads and audio is not None:
+            raise TaskError(
+                f"task {request.task.name!r} reads its slot {request.task.reads!r}: leave out the recording"
+            )
         if (audio is None) == (request.reading is None):
             raise TaskError("give a recording as audio=, or what it says as reading=, and not both")
         if progress is not None and not callable(progress):
             raise TaskError(f"progress is a function of the seconds done and in all, not {type(progress).__name__}")
         given = None if request.reading is None else self._given(request, request.reading)
-        return Stream(self._steps(request, audio, given), progress)
+        steps = self._steps(request, audio, given)
+        return Stream(steps if request.speech is None else self.aloud.said(request, steps), progress)
 
     def batch(
         self, task: str, audio: Iterable[Any], *, progress: Progress | None = None, **options: Any
@@ -181,6 +113,8 @@ class Assistant:
                 "max_new_tokens bounds what the LLM writes, and this model's transcripts are given as they are read: "
                 "leave it out, or let the LLM check them with check=True"
             )
+        if request.speech is not None:
+            self.aloud.check(request)
         taken = len(self.model.fill(Conversation.ask(request.instruction), [self._given(request, "")]).ids)
         if taken >= LONGEST_POSITIONS:
             raise TaskError(
@@ -192,7 +126,7 @@ class Assistant:
     def _is_unchecked(self, request: Request) -> bool:
         """Whether the answer is the reading as it is."""
         does_check = self.model.config.checks_readings if request.check is None else request.check
-        return request.task.copies and not does_check
+        return request.task.copies and not (does_check and not request.task.reads)
 
     def _steps(self, request: Request, audio: Any, given: Any) -> Iterator[Any]:
         """Pieces of the answer, `HeardSoFar` after each stretch, and the Answer."""

@@ -1,4 +1,4 @@
-"""The command line: run a task on recordings, ask about one, evaluate, train, fetch weights.
+"""The command line: run a task on recordings, ask about one, speak, evaluate, train, fetch weights.
 
     speechllm run transcribe talk.ogg
     speechllm ask talk.ogg "Who is speaking?"
@@ -19,14 +19,18 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from speechllm import __version__, commands
+from speechllm import __version__, commands, speak_commands
+from speechllm import mark_commands as marks
 from speechllm.codecs import commands as codec
+from speechllm.evaluation import commands as evaluation
+from speechllm.evaluation import spoken_commands
 
 EXAMPLES = """\
 examples:
   speechllm run transcribe talk.ogg
   speechllm run translate talk.ogg --set target=German
   speechllm ask talk.ogg "Which city is mentioned?"
+  speechllm speak "Good morning." -o morning.wav
   speechllm tasks
 """
 RUN_EXAMPLES = """\
@@ -35,6 +39,8 @@ examples:
   speechllm run transcribe talk.ogg --times            words with their seconds, as Audacity's labels
   speechllm run translate talk.ogg --set target=French --stream
   speechllm run follow talk.ogg --set instruction="Write it in upper case." --json
+  speechllm run reply question.ogg -o answer.wav       the answer, written and said
+  speechllm run translate_text --set text="Good morning." --set target=German
   cat talk.ogg | speechllm run transcribe -            audio from standard input
 
 `speechllm tasks` lists the tasks and their slots. With several recordings each answer follows its file's
@@ -44,6 +50,7 @@ EVALUATE_EXAMPLES = """\
 examples:
   speechllm evaluate transcribe eval/manifest.jsonl --split eval --lang de --limit 100
   speechllm evaluate translate eval/manifest.jsonl --set target=English --json report.json
+  speechllm evaluate speak sentences.jsonl --limit 100 --page listening
 
 Each line of DATA.jsonl is an object with `audio` (a path, relative to the file) and the right answer in the
 task's target field (`text`, `translation`, `answers` ...). A field named like a slot fills it.
@@ -130,7 +137,7 @@ def _parser() -> Parser:
     form: dict[str, Any] = {"formatter_class": argparse.RawDescriptionHelpFormatter, "parents": [shared]}
     parser = Parser(
         prog="speechllm",
-        description="A speech language model: it hears, and does what a task says.",
+        description="A speech language model: it hears, does what a task says, and speaks.",
         epilog=EXAMPLES,
         **form,
     )
@@ -155,9 +162,13 @@ def _parser() -> Parser:
     tasks = command("tasks", commands.tasks, "list the tasks, their slots and an example of each", TASKS_EXAMPLES)
     tasks.add_argument("names", metavar="TASK", nargs="*", help="only these, with their numbered wordings")
     says = "measure a task on recordings with right answers"
-    _evaluate_options(command("evaluate", commands.evaluate, says, EVALUATE_EXAMPLES))
+    _evaluate_options(command("evaluate", evaluation.evaluate, says, EVALUATE_EXAMPLES))
     train = command("train", commands.train, "train a model by a recipe, or go on with a run", TRAIN_EXAMPLES)
     train.add_argument("recipe", metavar="RECIPE|RUN", type=Path, help="a recipe's YAML, or the folder of a run")
+    speak = command("speak", speak_commands.speak, speak_commands.SAYS, speak_commands.EXAMPLES)
+    speak_commands.options(speak)
+    _model_options(speak)
+    marks.options(command("detect", marks.detect, marks.SAYS, marks.EXAMPLES))
     anywhere = argparse.ArgumentParser(add_help=False)
     _device_option(anywhere)
     codec.options(command("codec", codec.encode, codec.SAYS, codec.EXAMPLES), **{**form, "parents": [shared, anywhere]})
@@ -171,8 +182,12 @@ def _parser() -> Parser:
 
 def _run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("task", metavar="TASK", help="name of a task, or the path of a YAML file of your own")
-    parser.add_argument("audio", metavar="AUDIO", nargs="+", help="recordings; - reads one from standard input")
+    parser.add_argument(
+        "audio", metavar="AUDIO", nargs="*",
+        help="recordings; - reads one from standard input; none for a task that reads a text",
+    )  # fmt: skip
     _slot_option(parser)
+    speak_commands.sound_options(parser)
     _reader_option(parser)
     _answer_options(parser)
     _shown_options(parser).add_argument(
@@ -231,6 +246,7 @@ def _evaluate_options(parser: argparse.ArgumentParser) -> None:
         "--json", metavar="OUT", type=Path, help="write metrics, signatures and every answer to this file"
     )
     _reader_option(parser)
+    spoken_commands.options(parser)
 
 
 def _slot_option(parser: argparse.ArgumentParser) -> None:

@@ -12,11 +12,10 @@ import shlex
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from speechllm.errors import AudioError, DataError, SpeechLLMError, TaskError, WeightsError
+from speechllm.errors import AudioError, SpeechLLMError, TaskError, WeightsError
 
 if TYPE_CHECKING:
     from speechllm.assistant import Answer, Assistant
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
 
 FINISHES = {
     "no speech": "no speech was heard",
-    "length": "the answer was cut at the longest that the task allows",
+    "length": "the answer was cut at the longest that the task or a spoken word allows",
     "loop": "the answer was cut where it began to repeat itself",
 }
 SHOWN_AFTER = 60.0  # seconds of audio from which on progress is shown
@@ -67,7 +66,7 @@ def _recordings(names: Sequence[str], seconds: float | None) -> list[Recording]:
     recordings = []
     for name in names:
         try:
-            audio: str | bytes = _standard_input(limits.bytes) if name == "-" else name
+            audio: str | bytes = standard_input(limits.bytes) if name == "-" else name
             next(stream(audio, limits))
             recordings.append(Recording(name, audio))
         except (AudioError, OSError) as error:
@@ -87,16 +86,18 @@ def _limits(seconds: float | None) -> AudioLimits:
     return AudioLimits() if seconds is None else AudioLimits(seconds=seconds)
 
 
-def _standard_input(most_bytes: int) -> bytes:
+def standard_input(most_bytes: int) -> bytes:
+    """What comes in on standard input; UsageError where nothing is piped in, AudioError where nothing comes."""
     if sys.stdin is None or sys.stdin.isatty():
-        raise UsageError("'-' reads audio from standard input: pipe a recording into it")
+        raise UsageError("'-' reads from standard input: pipe something into it")
     given = sys.stdin.buffer.read(most_bytes + 1)
     if not given:
         raise AudioError("nothing came in on standard input")
     return given
 
 
-def _assistant(options: argparse.Namespace) -> Assistant:
+def open_assistant(options: argparse.Namespace) -> Assistant:
+    """The model that the options name."""
     from speechllm.assistant import Assistant
 
     limits = _limits(getattr(options, "max_seconds", None))
@@ -138,41 +139,54 @@ def _minutes(seconds: float) -> str:
 
 def run(options: argparse.Namespace) -> int:
     """Answer a task about each recording."""
-    task, slots = _checked(options.task, options.set, options.lang, options.wording, options.reader)
+    from speechllm import speak_commands
+
+    speech = speak_commands.given(options)
+    task, slots = _checked(options.task, options.set, options.lang, options.wording, options.reader, speech)
     if options.times and not task.copies:
         raise UsageError(f"--times shows the words that are said, not an answer: not for task {task.name!r}")
+    if task.reads and options.audio:
+        raise UsageError(f"task {task.name!r} reads --set {task.reads}=, it takes no recording")
+    if not task.reads and not options.audio:
+        raise UsageError(f"task {task.name!r} needs a recording: AUDIO")
+    speak_commands.check_out(options, task, several=len(options.audio) > 1)
     return _answer_all(options, task, slots)
 
 
 def ask(options: argparse.Namespace) -> int:
     """Answer a question about a recording."""
     task, slots = _checked("ask", [("question", options.question)], options.lang, options.wording, "attention")
-    options.audio, options.reader, options.times = [options.audio], "attention", False
+    options.audio, options.reader, options.times, options.out = [options.audio], "attention", False, None
     return _answer_all(options, task, slots)
 
 
 def _checked(
-    name: str, given: Sequence[tuple[str, str]], lang: str | None, wording: int | None, reader: str
-) -> tuple[Task, dict[str, str]]:
+    name: str,
+    given: Sequence[tuple[str, str]],
+    lang: str | None,
+    wording: int | None,
+    reader: str,
+    speech: Mapping[str, Any] | None = None,
+) -> tuple[Task, dict[str, Any]]:
     """The task and its slots, the spoken language among them; or UsageError, which must not wait for a model."""
     from speechllm import request, tasks
 
-    task, slots = _task(name), _once(given)
+    task, slots = known_task(name), once(given)
     if lang is not None:
         # `language` is an option of every task, `source` where the task has a slot of that kind
         own = [slot for slot in tasks.SPOKEN_SLOTS if slot in task.slots and task.slots[slot].kind == "language"]
         if twice := [slot for slot in tasks.SPOKEN_SLOTS if slot in slots and slot in ("language", *own)]:
             raise UsageError(f"--lang and --set {twice[0]}= say the same: give one of them")
         slots[own[0] if own and "," not in lang else "language"] = lang
-    _check_reader(reader, task)
+    check_reader(reader, task)
     try:
-        request.checked(name, {**slots, "wording": wording, "reader": reader})
+        request.checked(name, {**slots, **(speech or {}), "wording": wording, "reader": reader})
     except TaskError as error:
         raise UsageError(str(error)) from error
-    return task, slots
+    return task, {**slots, **(speech or {})}
 
 
-def _once(given: Sequence[tuple[str, str]]) -> dict[str, str]:
+def once(given: Sequence[tuple[str, str]]) -> dict[str, str]:
     """The values of --set by slot."""
     slots: dict[str, str] = {}
     for name, value in given:
@@ -182,16 +196,20 @@ def _once(given: Sequence[tuple[str, str]]) -> dict[str, str]:
     return slots
 
 
-def _check_reader(reader: str, task: Task) -> None:
+def check_reader(reader: str, task: Task) -> None:
+    """Raise UsageError unless the reader can do the task."""
     if reader == "ctc" and not task.copies:
         raise UsageError(f"--reader ctc, the first pass alone, only transcribes: not for task {task.name!r}")
 
 
-def _answer_all(options: argparse.Namespace, task: Task, slots: Mapping[str, str]) -> int:
+def _answer_all(options: argparse.Namespace, task: Task, slots: Mapping[str, Any]) -> int:
+    if task.reads:
+        _answer_one(open_assistant(options), options, task, slots, Recording("", None), several=False)
+        return 0
     recordings = _recordings(options.audio, options.max_seconds)
     if all(recording.audio is None for recording in recordings):
         return 1
-    assistant = _assistant(options)
+    assistant = open_assistant(options)
     code = 0
     for recording in recordings:
         try:
@@ -213,11 +231,10 @@ def _answer_one(
     assistant: Assistant,
     options: argparse.Namespace,
     task: Task,
-    slots: Mapping[str, str],
+    slots: Mapping[str, Any],
     recording: Recording,
     several: bool,
 ) -> None:
-    assert recording.audio is not None
     own: dict[str, Any] = {**slots, "wording": options.wording, "reader": options.reader}
     head = f"{recording.name}: " if several else ""
     # The task goes by the name under which it was given: a path stays one.
@@ -230,7 +247,7 @@ def _answer_one(
                 print(piece, end="", flush=True)
         finally:
             print(flush=True)
-        _remark(stream.answer, recording.name)
+        _end(stream.answer, options, recording)
         return
     progress = Progress(recording.name)
     try:
@@ -238,19 +255,29 @@ def _answer_one(
     finally:
         progress.clear()
     if options.json:
-        row = {"audio": recording.name, **_rounded(asdict(answer))}
+        row = {**_rounded(asdict(replace(answer, audio=None))), "audio": recording.name}
         print(json.dumps(row, ensure_ascii=False), flush=True)
     elif options.times:
         _print_times(answer, f"{recording.name}\t" if several else "")
     else:
         print(head + answer.text, flush=True)
+    _end(answer, options, recording)
+
+
+def _end(answer: Answer, options: argparse.Namespace, recording: Recording) -> None:
+    """Write what was said, and remark on an answer that is empty or ends early."""
+    from speechllm import speak_commands
+
+    if options.out is not None:
+        speak_commands.write(answer, speak_commands.place(options.out, recording.name))
     _remark(answer, recording.name)
 
 
 def _remark(answer: Answer, name: str) -> None:
     """Say on standard error why an answer is empty or ends early."""
     if answer.finish in FINISHES:
-        print(f"speechllm: {_called(name)}: {FINISHES[answer.finish]}", file=sys.stderr, flush=True)
+        head = f"{_called(name)}: " if name else ""  # a task that reads a text has no recording
+        print(f"speechllm: {head}{FINISHES[answer.finish]}", file=sys.stderr, flush=True)
 
 
 def _print_times(answer: Answer, head: str) -> None:
@@ -268,7 +295,7 @@ def _rounded(value: Any) -> Any:
     return [_rounded(each) for each in value] if isinstance(value, list | tuple) else value
 
 
-# tasks, evaluate, train, weights
+# tasks, train, weights
 
 
 def tasks(options: argparse.Namespace) -> int:
@@ -277,7 +304,7 @@ def tasks(options: argparse.Namespace) -> int:
 
     known = tasks.names()
     for name in options.names or known:
-        task = _task(name)
+        task = known_task(name)
         print(f"{name}: {task.description}")
         for slot_name, slot in task.slots.items():
             need = "required" if slot.required else "optional"
@@ -285,7 +312,8 @@ def tasks(options: argparse.Namespace) -> int:
             print(f"    {slot_name:12} {need}: {kind}{slot.description}")
         for example in task.examples:
             slots = "".join(f" --set {shlex.quote(f'{key}={value}')}" for key, value in example.items())
-            print(f"    $ speechllm run {shlex.quote(name)} clip.ogg{slots}")
+            heard, said = "" if task.reads else " clip.ogg", f" -o {task.name}.wav" if task.says else ""
+            print(f"    $ speechllm run {shlex.quote(name)}{heard}{slots}{said}")
             wordings = task.wordings(example) if options.names else ()
             for wording in dict.fromkeys(wordings):  # one may be there twice, to be drawn more often in training
                 print(f"        --wording {wordings.index(wording):<3} {wording}")
@@ -296,63 +324,14 @@ def tasks(options: argparse.Namespace) -> int:
     return 0
 
 
-def _task(name: str) -> Task:
+def known_task(name: str) -> Task:
+    """The task of that name or path; UsageError where there is none."""
     from speechllm import tasks
 
     try:
         return tasks.load(name)
     except TaskError as error:
         raise UsageError(str(error)) from error
-
-
-def evaluate(options: argparse.Namespace) -> int:
-    """Run a task on a manifest's rows and print the figures; exit code 1 where a row gave no answer."""
-    from speechllm.evaluation import runner
-
-    task = _task(options.task)
-    out = options.json
-    if out and (out.is_dir() or not out.resolve().parent.is_dir()):
-        raise UsageError(f"--json {out}: not a file in an existing folder")
-    _check_reader(options.reader, task)
-    slots = _once(options.set)
-    try:
-        chosen = {"split": options.split, "lang": options.lang, "limit": options.limit}
-        rows = runner.read(options.data, task, slots=slots, **chosen)
-    except TaskError as error:
-        raise UsageError(str(error)) from error
-    lacking = f"without a {task.target!r} in the target language"
-    if not rows and rows.left_out:
-        raise DataError(f"{options.data}: all {rows.left_out} rows are {lacking}; see --set target=")
-    if not rows:
-        raise DataError(f"{options.data}: no such row; see --split, --lang and --limit")
-    runner.check(rows, task)
-    if out:
-        _check_writable(out)
-    if rows.left_out:
-        print(f"speechllm: {options.data}: {rows.left_out} rows {lacking} are left out", file=sys.stderr, flush=True)
-    assistant = _assistant(options)
-
-    def run(_: Task, audio: Path, **slots: Any) -> Answer:
-        return assistant.run(options.task, audio=audio, reader=options.reader, **slots)
-
-    report = runner.evaluate(run, task, rows, progress=sys.stderr.isatty())
-    print(report.table(), flush=True)
-    if out:
-        report.save(out)
-    return 1 if report.errors else 0
-
-
-def _check_writable(path: Path) -> None:
-    """Raise SpeechLLMError where a report cannot be written: that is known before anything runs."""
-    is_new = not path.exists()
-    if not is_new and not path.is_file():
-        return  # a pipe or device: opened once, to write
-    try:
-        path.open("a").close()
-        if is_new:
-            path.unlink()
-    except OSError as error:
-        raise SpeechLLMError(f"cannot write {path}: {error.strerror or error}") from error
 
 
 def train(options: argparse.Namespace) -> int:

@@ -17,6 +17,10 @@ class TaskError(SpeechLLMError):
     """A task, prompt or slot is unknown, missing or malformed."""
 
 
+class ConsentError(TaskError):
+    """A voice was to be cloned without the stated consent of whoever it belongs to."""
+
+
 class WeightsError(SpeechLLMError):
     """Weights cannot be found, fetched or trusted."""
 

@@ -163,6 +163,7 @@ class SpeechLLM(PreTrainedModel):
     bridge: Any  # its parts, as `hearing` has them; when reading, also:
     whisper: Any
     first_pass: Any
+    folder: Path | None = None  # from which it was loaded
 
     def __init__(
         self, config: SpeechLLMConfig, parts: Parts, ear: Any, language: Language, vocabulary: Vocabulary
@@ -215,6 +216,7 @@ class SpeechLLM(PreTrainedModel):
         dtype = dtype or fast_dtype(device)
         model = cls.on_bases(config, dtype)
         model.load_trained(found)
+        model.folder = path
         model.to(device)  # type: ignore[arg-type]  (the wrapper of transformers hides what it takes)
         if merge:
             merge_lora(model)
@@ -228,12 +230,12 @@ class SpeechLLM(PreTrainedModel):
         self.ear.pack()
         self.language.pack()
 
-    def save_pretrained(self, folder: str | Path, **_: Any) -> None:  # type: ignore[override]
-        """Write config.json and the trained tensors in fp16."""
+    def save_pretrained(self, folder: str | Path, *, bits: int = 16, **_: Any) -> None:  # type: ignore[override]
+        """Write config.json and the trained tensors, in fp16 or, matrices by row, in 8 bits."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         self.config.save_pretrained(folder)
-        tensors.save(self._trained(), folder / TENSORS)
+        tensors.save(self._trained(), folder / TENSORS, bits)
 
     def _trained(self) -> dict[str, Tensor]:
         """Parameters that belong to this model and not to its bases."""

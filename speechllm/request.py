@@ -10,11 +10,24 @@ from typing import Any
 
 from speechllm import languages, tasks
 from speechllm.audio.clip import Clip
-from speechllm.errors import TaskError
+from speechllm.errors import ConsentError, TaskError
 
 LONGEST_POSITIONS = 2048  # of the LLM, instruction and reading together; longer conversations are refused
 MOST_TOKENS = 4096  # of an answer that a request may ask for
+MOST_SEED = (1 << 32) - 1
+MOST_WAYS = 16  # of saying a sentence
 LONGEST_TEXT = 8 * LONGEST_POSITIONS  # characters: more can't fit, and need not be spelled to know it
+
+
+@dataclass(frozen=True)
+class Speech:
+    """How an answer is said aloud."""
+
+    lang: str | None  # ISO 639-1; None: as it was heard
+    voice: Any = None  # a recording of whoever shall speak; None: the model's own
+    voice_text: str | None = None  # what is said in it; None: it is read
+    seed: int = 0
+    best_of: int = 1  # ways of saying each sentence, of which the best understood is kept
 
 
 @dataclass(frozen=True)
@@ -29,6 +42,7 @@ class Request:
     limit: int | None  # most tokens of the answer; None: the task's own
     draft: bool
     check: bool | None  # None: as the model is configured
+    speech: Speech | None = None  # None: the answer is not said
     room: int = LONGEST_POSITIONS  # positions that the instruction leaves to what is heard
 
     def check_room(self, pieces: int, seconds: float | None = None) -> None:
@@ -65,8 +79,11 @@ def checked(name: Any, options: Mapping[str, Any]) -> Request:
     check = check if check is None else _flag("check", check)
     reader = slots.pop("reader", "attention")
     reading = slots.pop("reading", None)
+    speech = _speech(task, slots)
     if reading is not None:
         _text("reading", reading)
+        if task.reads:
+            raise TaskError(f"task {task.name!r} reads its slot {task.reads!r}: leave out reading")
     spoken = _spoken(task, slots)
     if "language" not in task.slots:
         slots.pop("language", None)
@@ -74,7 +91,35 @@ def checked(name: Any, options: Mapping[str, Any]) -> Request:
         _slot(task, slot, value)
     _reader(task, reader, reading, limit, check, held_out or wording is not None)
     instruction = task.instruction(slots, wording, held_out)
-    return Request(task, instruction, spoken, reading, reader, limit, draft, check)
+    if task.reads:
+        reading = task.values(slots)[task.reads]
+    return Request(task, instruction, spoken, reading, reader, limit, draft, check, speech)
+
+
+def _speech(task: tasks.Task, slots: dict[str, Any]) -> Speech | None:
+    """How the answer is said; takes its options out of `slots`."""
+    given = {name: slots.pop(name) for name in ("voice", "voice_text", "consent", "seed", "best_of") if name in slots}
+    given = {name: value for name, value in given.items() if value is not None}
+    if not task.says:
+        if given:
+            raise TaskError(f"{sorted(given)[0]} is for tasks that speak, such as speak, not for {task.name!r}")
+        return None
+    has_consent = _flag("consent", given.get("consent", False))
+    if "voice" in given and not has_consent:
+        raise ConsentError(
+            "a voice is cloned only with the consent of whoever it belongs to: say consent=True (--i-have-consent) "
+            "if you have it"
+        )
+    if "voice_text" in given:
+        _text("voice_text", given["voice_text"])
+        if "voice" not in given:
+            raise TaskError("voice_text says what is said in the recording of a voice: give voice too")
+    lang = slots.get(task.says_in) if task.says_in else None
+    seed = _whole("seed", given.get("seed", 0), 0, MOST_SEED)
+    best_of = _whole("best_of", given.get("best_of", 1), 1, MOST_WAYS)
+    assert seed is not None and best_of is not None
+    code = languages.code(lang) if isinstance(lang, str) and lang.strip() else None
+    return Speech(code, given.get("voice"), given.get("voice_text"), seed, best_of)
 
 
 def is_several(audio: Any) -> bool:

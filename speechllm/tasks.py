@@ -28,8 +28,10 @@ __all__ = ["Slot", "Task", "data_folder", "load", "names"]
 
 SPOKEN_SLOTS = ("language", "source")  # slots that say which language is spoken
 _KINDS = ("text", "language")
-_FLAGS = ("by_stretch", "copies")
+_FLAGS = ("by_stretch", "copies", "says")
+_SLOT_FIELDS = ("reads", "says_in")
 _FIELDS = {"name", "description", "slots", "prompt", "target", "metrics", "max_new_tokens", "examples", *_FLAGS}
+_FIELDS |= set(_SLOT_FIELDS)
 # what a request takes beside the slots, and the arguments of `Assistant.run`: no slot can be called so
 RESERVED = frozenset(
     {
@@ -40,6 +42,11 @@ RESERVED = frozenset(
         "draft",
         "held_out",
         "max_new_tokens",
+        "voice",
+        "voice_text",
+        "consent",
+        "seed",
+        "best_of",
         "progress",
         "audio",
         "task",
@@ -85,6 +92,9 @@ class Task:
     examples: tuple[Mapping[str, str], ...] = ()  # slot values to show
     by_stretch: bool = False  # a long recording is answered stretch by stretch, not as one text
     copies: bool = False  # the answer is nearly what was read: it is drafted with the reading and bounded by it
+    reads: str = ""  # slot whose text stands in place of a recording; empty: a recording is heard
+    says: bool = False  # the answer is said aloud too
+    says_in: str = ""  # slot with the language in which it is said; empty: the one that was heard
 
     def values(self, slots: Mapping[str, Any]) -> dict[str, str]:
         """Checked values of the given slots, languages by English name; a slot given as None is left out.
@@ -194,6 +204,7 @@ def _task(content: Any, path: Path) -> Task:
         max_new_tokens=_positive(content.get("max_new_tokens", Task.max_new_tokens), path),
         examples=tuple(content.get("examples") or ()),
         **{flag: _flag(content, flag, path) for flag in _FLAGS},
+        **{field: _slot_field(content, field, path) for field in _SLOT_FIELDS},
     )
     _check_examples(task, path)
     return task
@@ -204,6 +215,19 @@ def _flag(content: Mapping[str, Any], name: str, path: Path) -> bool:
     if not isinstance(value, bool):
         raise TaskError(f"{path}: {name} is true or false, not {fields.shown(value)}")
     return value
+
+
+def _slot_field(content: Mapping[str, Any], field: str, path: Path) -> str:
+    """The name of a slot that a field gives; empty where it is not there."""
+    name, slots = content.get(field) or "", content.get("slots") or {}
+    if name and (not isinstance(name, str) or name not in slots):
+        raise TaskError(f"{path}: {field} is the name of a slot, not {fields.shown(name)}")
+    slot = slots.get(name) or {}
+    if name and field == "says_in" and slot.get("kind") != "language":
+        raise TaskError(f"{path}: says_in: the slot {name!r} must be of kind language")
+    if name and field == "reads" and not slot.get("required"):
+        raise TaskError(f"{path}: reads: the slot {name!r} must be required")
+    return name
 
 
 def _slot(name: Any, content: Any, path: Path) -> Slot:

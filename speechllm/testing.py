@@ -155,6 +155,45 @@ def tiny_model(folder: Path, family: str = "gemma") -> SpeechLLM:
     return model.requires_grad_(False)
 
 
+def tiny_codec(folder: Path) -> Path:
+    """A pocket codec's folder, of random weights: 50 frames a second, 2 codebooks of 16."""
+    from speechllm.codecs import pocket
+    from speechllm.codecs.spectral import SpectralCodec, SpectralConfig
+
+    torch.manual_seed(2)
+    sizes = dict(size=16, inner=32, fine_size=12, fine_inner=24, mels=20, encoder_blocks=1, decoder_blocks=1)
+    sizes |= dict(encoder_ahead=3, decoder_ahead=3)
+    config = SpectralConfig(**sizes, fine_blocks=1, codebooks=2, codebook_size=16, codebook_width=4)
+    pocket.save_model(SpectralCodec(config), folder)
+    return folder
+
+
+def tiny_voice(model: SpeechLLM, folder: Path) -> SpeechLLM:
+    """Give a tiny model a voice of random weights, in `folder`/voice; it speaks English and German, and babbles."""
+    from speechllm import voice
+    from speechllm.acoustic import Acoustic, AcousticConfig
+    from speechllm.language.speech import SpeechTokens
+    from speechllm.voice_prompt import VoicePrompt
+
+    codec = tiny_codec(folder / "codec")
+    acoustic = dict(codebook_size=16, latents=16, size=16, layers=1, heads=2, feed_forward=32, kernel=5)
+    voices = {"en": "ann", "de": "ann"}
+    config = voice.VoiceConfig(str(codec), layers=1, rank=2, alpha=2, acoustic=acoustic, voices=voices)
+    torch.manual_seed(3)
+    language = voice.beside(model.language, 1)
+    language.add_lora(2, 2)
+    for parameter in language.body.parameters():
+        if parameter.requires_grad:
+            torch.nn.init.normal_(parameter.data, std=0.1)
+    tokens = SpeechTokens(language.size, 16)
+    parts = {"language": language.body, "tokens": tokens, "acoustic": Acoustic(AcousticConfig(**acoustic))}
+    codes = torch.randint(16, (2, 50))
+    own = VoicePrompt(codes, "hello there", tuple((4 * i + 2, 4 * i + 5) for i in range(11)), "Hello there.")
+    voice.save(config, parts, {"ann": own}, folder / "voice")
+    model.folder = folder
+    return model
+
+
 def tiny_spelling(folder: Path) -> Spelling:
     """The word pieces of `tiny_whisper`."""
     return Spelling(folder)
@@ -163,9 +202,11 @@ def tiny_spelling(folder: Path) -> Spelling:
 __all__ = [
     "Language",
     "babble",
+    "tiny_codec",
     "tiny_language",
     "tiny_model",
     "tiny_spelling",
+    "tiny_voice",
     "tiny_whisper",
     "tone",
     "write_tokenizer",

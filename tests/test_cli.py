@@ -38,7 +38,7 @@ class FakeAssistant:
     def run(self, task: str, audio: Any = None, *, progress: Any = None, **options: Any) -> Answer:
         if FakeAssistant.fails and audio == CLIP:
             raise FakeAssistant.fails
-        seconds = load(audio).seconds
+        seconds = 0.0 if audio is None else load(audio).seconds
         if progress:
             progress(seconds, seconds)
         given = " ".join(f"{name}={value}" for name, value in options.items() if value is not None)

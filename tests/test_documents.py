@@ -87,7 +87,7 @@ def wrong_with_options(words: list[str]) -> str | None:
         if options.command == "run":
             commands._checked(options.task, options.set, options.lang, None, options.reader)
         elif options.command == "evaluate":
-            commands._task(options.task)
+            commands.known_task(options.task)
         elif options.command == "train" and not str(options.recipe).startswith(MADE):
             return None if options.recipe.exists() else f"no {options.recipe}"
     except (SystemExit, commands.UsageError) as error:

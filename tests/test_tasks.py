@@ -10,10 +10,17 @@ import pytest
 from speechllm import languages, tasks
 from speechllm.errors import TaskError
 from speechllm.evaluation.metrics import METRICS
+from speechllm.request import Speech, checked
 
 
-def test_the_five_tasks_are_there():
-    assert tasks.names() == ["answer", "ask", "follow", "transcribe", "translate"]
+def test_the_tasks_are_there():
+    hearing = {"answer", "ask", "follow", "transcribe", "translate"}
+    speaking = {"speak", "reply", "interpret", "repeat"}
+    reading = {"speak", "complete", "translate_text"}
+    assert set(tasks.names()) == hearing | speaking | reading
+    known = {name: tasks.load(name) for name in tasks.names()}
+    assert {name for name, task in known.items() if task.says} == speaking
+    assert {name for name, task in known.items() if task.reads} == reading
 
 
 @pytest.mark.parametrize("name", tasks.names())
@@ -100,6 +107,26 @@ def test_a_task_of_ones_own_needs_no_python(tmp_path):
     assert tasks.load(task) is task
 
 
+def test_a_task_of_ones_own_reads_and_speaks(tmp_path):
+    path = tmp_path / "shout.yaml"
+    slots = "slots: {what: {required: true}, tongue: {kind: language}}\n"
+    head = "name: shout\nprompt: shout.txt\ntarget: text\nreads: what\nsays: true\nsays_in: tongue\n"
+    path.write_text(head + slots)
+    (tmp_path / "shout.txt").write_text("Shout.\n")
+    task = tasks.load(path)
+    assert (task.reads, task.says, task.says_in, task.copies) == ("what", True, "tongue", False)
+    request = checked(task, {"what": "Hey!", "tongue": "German", "seed": 4})
+    assert (request.reading, request.instruction) == ("Hey!", "Shout.")
+    assert request.speech == Speech("de", seed=4)
+    assert checked(task, {"what": "Hey!"}).speech == Speech(None)
+
+
+def test_a_task_that_does_not_speak_has_no_speech():
+    request = checked("translate_text", {"text": " Yes. ", "target": "German"})
+    assert (request.speech, request.reading) == (None, "Yes.")
+    assert checked("transcribe", {}).reading is None
+
+
 def test_importing_tasks_loads_no_torch():
     code = "import sys, speechllm.tasks; sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
@@ -168,6 +195,13 @@ HEAD = "name: a\nprompt: ask\ntarget: text\n"
         (HEAD + "slots: {b-c: {}}", "slot 'b-c': a name has letters"),
         (HEAD + "slots: {1: {}}", "slot 1: a name has letters"),
         ("name: ''\nprompt: ask\ntarget: text", "'name'"),
+        (HEAD + "says: 1", "says is true or false, not 1"),
+        (HEAD + 'copies: "yes"', "copies is true or false, not 'yes'"),
+        (HEAD + "reads: b", "reads is the name of a slot, not 'b'"),
+        (HEAD + "slots: {b: {}}\nreads: b", "reads: the slot 'b' must be required"),
+        (HEAD + "slots: {b: {required: true}}\nreads: [b]", "reads is the name of a slot"),
+        (HEAD + "slots: {b: {}}\nsays_in: c", "says_in is the name of a slot, not 'c'"),
+        (HEAD + "slots: {b: {}}\nsays_in: b", "says_in: the slot 'b' must be of kind language"),
         *[(HEAD + f"slots: {{{name}: {{}}}}", f"slot '{name}': a request takes") for name in sorted(tasks.RESERVED)],
     ],
 )
@@ -182,10 +216,11 @@ def test_what_a_task_cannot_be_is_one_line_with_its_file(tmp_path, text, message
 
 
 def test_what_a_request_takes_is_reserved():
+    from speechllm import request
     from speechllm.assistant import Assistant
-    from speechllm.request import checked
 
-    options = set(re.findall(r'"(\w+)"', inspect.getsource(checked))) - {"language", "attention"}
+    source = inspect.getsource(request.checked) + inspect.getsource(request._speech)
+    options = set(re.findall(r'"(\w+)"', source)) - {"language", "attention"}
     arguments = {*inspect.signature(Assistant.run).parameters, *inspect.signature(Assistant.batch).parameters}
     assert {"wording", "reader"} <= options
     assert options | arguments - {"options"} == tasks.RESERVED

@@ -11,8 +11,9 @@ recordings are worked on in pieces, which give what the whole gives; so do the c
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, fields
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from speechllm import codecs, devices, weights
+from speechllm.audio.clip import Clip
 from speechllm.codecs.base import Codec, Window
 from speechllm.codecs.spectral import SpectralCodec, SpectralConfig
 from speechllm.errors import DataError, WeightsError
@@ -50,6 +52,22 @@ class PocketCodec(Codec):
         self.context = config.context("decoder")
         self.is_causal = self.context[1] == 0
 
+    @torch.inference_mode()
+    def latents(self, codes: Tensor) -> Tensor:
+        """What codes (K', T) stand for, (T, D): the sum of their entries, which the decoder makes sound of."""
+        return self.model.quantiser.decode(self.checked(codes)[None])[0]
+
+    @torch.inference_mode()
+    def stream_latents(self, chunks: Iterable[Tensor]) -> Iterator[Clip]:
+        """The sound of latents that arrive as chunks (t, D), as soon as it is settled."""
+        assert self.context is not None
+        window = Window(self._sound_of, *self.context, scale=self.hop_length)
+        for chunk in chain(chunks, [None]):
+            given = None if chunk is None else chunk.to(self.device, torch.float32).T
+            settled = window(given, given is None)
+            if settled is not None and settled.numel():
+                yield self._clip(settled)
+
     def _encode(self, samples: Tensor) -> Tensor:
         padded = F.pad(samples, (0, -len(samples) % self.hop_length))
         left, right = self.config.context("encoder")
@@ -62,6 +80,10 @@ class PocketCodec(Codec):
     def _codes(self, samples: Tensor) -> Tensor:
         """Codes (K, T) of samples (T * hop,)."""
         return self.model.quantiser.encode(self.model.encoder(samples[None]), self.codebooks)[0]
+
+    def _sound_of(self, latents: Tensor) -> Tensor:
+        """Samples (T * hop,) of latents (D, T)."""
+        return self.model.decoder(latents.T[None])[0]
 
     def _sound(self, codes: Tensor) -> Tensor:
         """Samples (T * hop,) of codes (K', T)."""

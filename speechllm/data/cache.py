@@ -8,8 +8,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +49,22 @@ class Cache:
                 by_row.setdefault(int(name.split("/", 1)[0]), []).append(name)
             names[shard] = by_row
         return names[shard]
+
+
+class Chosen:
+    """Some rows of several caches as one, in the order of `rows`, which count on from cache to cache."""
+
+    def __init__(self, parts: Sequence[Cache], rows: Sequence[int]) -> None:
+        self.parts, self.rows = parts, rows
+        self.ends = list(accumulate(map(len, parts)))
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, row: int) -> dict[str, Tensor]:
+        number = self.rows[row]
+        part = bisect_right(self.ends, number)
+        return self.parts[part][number - self.ends[part] + len(self.parts[part])]
 
 
 def digest(*parts: object) -> str:

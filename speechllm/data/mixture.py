@@ -218,7 +218,7 @@ def load(spec: MixtureSpec) -> Pools:
             sentences[row["lang"]].append(row["text"])
     pairs: dict[tuple[str, str], list[tuple[str, str]]] = {}
     for lang in PAIR_WEIGHTS:
-        kept = [pair for pair in _pairs(lang) if keep(*pair)]
+        kept = [pair for pair in translations(lang) if keep(*pair)]
         pairs["en", lang] = kept
         pairs[lang, "en"] = [(theirs, english) for english, theirs in kept]
     numbers: dict[str, list[tuple[str, str]]] = {}
@@ -249,7 +249,7 @@ class _Keeper:
         return is_dev == self.is_dev and self.reserved.isdisjoint(said)
 
 
-def _pairs(lang: str) -> list[tuple[str, str]]:
+def translations(lang: str) -> list[tuple[str, str]]:
     """Pairs (English, `lang`) to train on."""
     found = []
     if lang != "it":

@@ -1,8 +1,10 @@
-"""Rows of real recordings for training: the named corpora's train splits as plain dicts (audio, text, lang, corpus)."""
+"""Rows of real recordings for training: the named corpora's train splits as plain dicts (audio, text, lang,
+corpus, speaker, seconds)."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 import soundfile
 
@@ -14,7 +16,10 @@ LONGEST = 28.0  # seconds: what Whisper can place, less a tail
 
 
 def train_rows(names: Iterable[str]) -> list[dict]:
-    """Rows of the train splits of shared sets by name, of "asterisk", and of "noises" or "music" with empty texts."""
+    """Rows of the train splits of shared sets by name, of "asterisk", and of "noises" or "music" with empty texts.
+
+    A name with a slash is a folder that holds a manifest.
+    """
     return [row for name in names for row in (_prompts() if name == "asterisk" else _recordings(name))]
 
 
@@ -25,10 +30,18 @@ def unreserved(rows: Iterable[dict]) -> list[dict]:
 
 
 def _recordings(name: str) -> Iterator[dict]:
-    for example in corpora.speech(name, split="train"):
+    found = corpora.manifest(name, "train") if "/" in name else corpora.speech(name, "train")
+    for example in found:
         if (example.text is None and example.lang) or (example.seconds or 0) > LONGEST:
             continue
-        yield {"audio": str(example.audio), "text": (example.text or "").strip(), "lang": example.lang, "corpus": name}
+        yield {
+            "audio": str(example.audio),
+            "text": (example.text or "").strip(),
+            "lang": example.lang,
+            "corpus": Path(name).name,
+            "speaker": example.speaker,
+            "seconds": example.seconds or 0.0,
+        }
 
 
 def _prompts() -> Iterator[dict]:
@@ -37,5 +50,7 @@ def _prompts() -> Iterator[dict]:
             if lang not in prompt.texts or len(prompt.texts[lang].split()) < 2:
                 continue
             path = as_flac(audio)
-            if soundfile.info(path).duration <= LONGEST:
-                yield {"audio": str(path), "text": prompt.texts[lang], "lang": lang, "corpus": "asterisk"}
+            seconds = soundfile.info(path).duration
+            if seconds <= LONGEST:
+                row = {"audio": str(path), "text": prompt.texts[lang], "lang": lang, "corpus": "asterisk"}
+                yield {**row, "speaker": f"asterisk {lang}", "seconds": seconds}

@@ -23,6 +23,7 @@ def merge_lora(module: nn.Module) -> None:
     from peft.tuners.tuners_utils import BaseTunerLayer
 
     for parent in list(module.modules()):
+        vars(parent).pop("peft_config", None)  # its note of adapters that are there no more
         for name, child in list(parent.named_children()):
             if isinstance(child, BaseTunerLayer):
                 child.merge()

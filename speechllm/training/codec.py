@@ -3,25 +3,20 @@
     python train.py recipes/pocket-codec.yaml
 
 Mel distance and commitment from the start, with the distillation of the first codebook; from step `judged_from` on
-the discriminators as well (`codec_losses.py`). The loop is one of its own: `loop.fit` has one optimizer and keeps the
-parameters that it trains, while here two networks take turns and the codebooks are no parameters. The rest is
-shared: schedule, log, checkpoints, number format, batches by number, and a step whose numbers are not finite is
-passed over. A run that was killed goes on to the same weights.
+the discriminators as well (`codec_losses.py`, `adversarial.py`).
 """
 
 from __future__ import annotations
 
 import random
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -30,15 +25,16 @@ from speechllm.audio.clip import Clip
 from speechllm.audio.decode import load
 from speechllm.audio.features import log_mel
 from speechllm.codecs import pocket
-from speechllm.codecs.quantise import Quantised, draw_depths
+from speechllm.codecs.quantise import draw_depths
 from speechllm.codecs.spectral import SpectralCodec, SpectralConfig
 from speechllm.data import cache
 from speechllm.data.recordings import train_rows
 from speechllm.errors import DataError
 from speechllm.precision import fast_dtype
 from speechllm.readers.attention import WhisperModel
-from speechllm.training import checkpoint, codec_losses, ctc
-from speechllm.training.loop import Log, Schedule, all_finite, make_accelerator
+from speechllm.training import codec_losses, ctc
+from speechllm.training.adversarial import fit
+from speechllm.training.loop import Schedule, make_accelerator
 
 TEACHER_HOP = 320  # samples between a Whisper encoder's hidden states: 50 Hz
 FULL_SCALE = 32767
@@ -98,6 +94,11 @@ class Batch:
     depths: Tensor  # (B,) codebooks in use
     judged: slice  # the samples that the discriminators see
 
+    def to(self, device: torch.device) -> Batch:
+        """The same on a device."""
+        features = None if self.features is None else self.features.to(device)
+        return Batch(self.samples.to(device), features, self.depths.to(device), self.judged)
+
 
 def sound_cache(root: Path, rows: Sequence[dict]) -> cache.Cache:
     """The waveform of each row's audio at 16 kHz, (N,) int16 under `samples`."""
@@ -131,13 +132,14 @@ class Learner(nn.Module):
         self.codec = SpectralCodec(config)
         self.distillation = codec_losses.Distillation(config.size, teacher_size) if teacher_size else None
 
-    def forward(self, batch: Batch) -> tuple[Tensor, Quantised, Tensor]:
-        """Reconstruction (B, N), the quantised latents, and the distance to the teacher."""
+    def forward(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """Reconstruction (B, N), and by name: commitment, the distance to the teacher, codes in use of a codebook."""
         made, quantised = self.codec(batch.samples, batch.depths)
         distance = made.new_zeros(())
         if self.distillation is not None and batch.features is not None:
             distance = self.distillation(quantised.first, batch.features)
-        return made, quantised, distance
+        used = torch.tensor([float(len(each.unique())) for each in quantised.codes.unbind(1)]).mean()
+        return made, {"commitment": quantised.commitment, "distillation": distance, "codes": used}
 
 
 class Stretches:
@@ -201,143 +203,6 @@ class Stretches:
         return seen.mean(0), seen.std(0)
 
 
-class Side:
-    """One of the two networks that take turns, with its optimizer."""
-
-    def __init__(self, module: nn.Module, schedule: Schedule, accelerator: Accelerator, begins: int = 0) -> None:
-        self.plain, self.schedule, self.accelerator = module, schedule, accelerator
-        optimizer = torch.optim.AdamW(
-            module.parameters(), lr=schedule.lr, weight_decay=schedule.weight_decay, betas=(0.8, 0.99)
-        )
-        self.scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: schedule.rate(begins + step))
-        self.module, self.optimizer = accelerator.prepare(module, optimizer)
-        self.module.train()
-
-    def learn(self, loss: Tensor) -> tuple[float, bool]:
-        """Take a step; gives the norm of the gradient and whether it was taken: all numbers were finite."""
-        self.optimizer.zero_grad(set_to_none=True)
-        self.accelerator.backward(loss)
-        norm = float(self.accelerator.clip_grad_norm_(self.plain.parameters(), self.schedule.clip) or 0.0)
-        is_finite = all_finite(self.accelerator, loss, norm)
-        if is_finite:
-            self.optimizer.step()
-        self.scheduler.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        return norm, is_finite
-
-    def state(self) -> dict[str, Any]:
-        """What a checkpoint keeps; the codebooks' buffers too."""
-        module = {name: each.detach().cpu().clone() for name, each in self.plain.state_dict().items()}
-        return {
-            "module": module,
-            "optimizer": self.optimizer.state_dict(),
-            "scheduler": self.scheduler.state_dict(),
-        }
-
-    def load(self, state: dict[str, Any]) -> None:
-        """Put back what `state` took."""
-        load_module(self.plain, state["module"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.scheduler.load_state_dict(state["scheduler"])
-
-
-def load_module(module: nn.Module, tensors: dict[str, Tensor]) -> None:
-    """Put tensors of a checkpoint back; raises DataError if it is of another architecture."""
-    try:
-        module.load_state_dict(tensors)
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())[:160]
-        raise DataError(f"the checkpoint does not fit this recipe; use a new run folder ({reason})") from error
-
-
-def fit(
-    stretches: Stretches, learner: Learner, options: CodecOptions, folder: Path, accelerator: Accelerator | None = None
-) -> SpectralCodec:
-    """Train `learner` in place, from the newest checkpoint in `folder` if there is one; gives its codec.
-
-    Raises:
-        TrainingError: numbers are not finite for several steps running.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    accelerator, schedule = accelerator or make_accelerator(), options.schedule
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(schedule.seed)
-        judges = codec_losses.Discriminators(channels=options.judged_channels)
-    codec = Side(learner, schedule, accelerator)
-    judging = Side(judges, schedule, accelerator, options.judged_from)
-    start = 0
-    if (found := checkpoint.newest(folder)) is not None:
-        start, state = found
-        codec.load(state["codec"])
-        judging.load(state["judges"])
-    distance = codec_losses.MelDistance(learner.codec.config.sample_rate).to(accelerator.device)
-    log = Log(folder / "log.jsonl", schedule, accelerator.is_main_process)
-    world, rank = accelerator.num_processes, accelerator.process_index
-    for step in range(start, schedule.steps):
-        torch.manual_seed(schedule.seed + step)  # what the codebooks draw is the same after a kill
-        batch = _on(stretches[step * world + rank], accelerator.device)
-        with accelerator.autocast():
-            made, quantised, teacher = codec.module(batch)
-        figures = {"mel": distance(made, batch.samples), "commitment": quantised.commitment, "distillation": teacher}
-        is_judged, is_sound = step >= options.judged_from, True
-        if is_judged:
-            is_sound = _judge(judging, made.detach(), batch, figures)
-            with accelerator.autocast(), frozen(judges):
-                _be_judged(judges, made, batch, figures)
-        loss = _weighted(figures, options, step)
-        norm, is_finite = codec.learn(loss)
-        figures["codes"] = torch.tensor([float(len(each.unique())) for each in quantised.codes.unbind(1)]).mean()
-        shown = {name: float(value.detach()) for name, value in figures.items()}
-        rate = float(codec.scheduler.get_last_lr()[0])
-        log.add(step, float(loss.detach()), norm, shown, rate, is_finite and is_sound)
-        done = step + 1
-        if accelerator.is_main_process and (done % schedule.save_every == 0 or done == schedule.steps):
-            checkpoint.save(folder, done, {"codec": codec.state(), "judges": judging.state()})
-    accelerator.wait_for_everyone()
-    return learner.codec.eval()
-
-
-def _judge(judging: Side, made: Tensor, batch: Batch, figures: dict[str, Tensor]) -> bool:
-    """The discriminators' own step on what was `made`; whether its numbers were finite."""
-    with judging.accelerator.autocast():
-        real = judging.module(batch.samples[:, batch.judged])
-        loss = codec_losses.discriminator_loss(real, judging.module(made[:, batch.judged]))
-    figures["judges"] = loss
-    return judging.learn(loss)[1]
-
-
-def _be_judged(judges: nn.Module, made: Tensor, batch: Batch, figures: dict[str, Tensor]) -> None:
-    """What the discriminators say of the codec, for its own step."""
-    with torch.no_grad():
-        real = judges(batch.samples[:, batch.judged])
-    fake = judges(made[:, batch.judged])
-    figures["adversarial"] = codec_losses.adversarial_loss(fake)
-    figures["matching"] = codec_losses.matching_loss(real, fake)
-
-
-def _weighted(figures: dict[str, Tensor], options: CodecOptions, step: int) -> Tensor:
-    """The codec's loss: each part by the weight of its name, those of the discriminators rising from 0."""
-    risen = min(1.0, (step - options.judged_from + 1) / max(1, options.judged_ramp))
-    parts = [getattr(options, name) * figures[name] for name in ("mel", "commitment", "distillation")]
-    parts += [risen * getattr(options, name) * figures[name] for name in ("adversarial", "matching") if name in figures]
-    return torch.stack(parts).sum()
-
-
-@contextmanager
-def frozen(module: nn.Module) -> Iterator[None]:
-    """Without gradients of the parameters: what passes through to the inputs is wanted alone."""
-    module.requires_grad_(False)
-    try:
-        yield
-    finally:
-        module.requires_grad_(True)
-
-
-def _on(batch: Batch, device: torch.device) -> Batch:
-    features = None if batch.features is None else batch.features.to(device)
-    return Batch(batch.samples.to(device), features, batch.depths.to(device), batch.judged)
-
-
 class CodecRun:
     """The run of a codec in its folder: caches, one stage, the finished model."""
 
@@ -359,8 +224,9 @@ class CodecRun:
             hidden, size = ctc.hidden_cache(self.caches, key, LogMels(sounds), teacher, rows), teacher.config.size
         torch.manual_seed(options.schedule.seed)
         learner = Learner(options.config(), size)
-        codec = fit(Stretches(sounds, hidden, options), learner, options, self.folder / "codec", self.accelerator)
+        stretches, rate = Stretches(sounds, hidden, options), learner.codec.config.sample_rate
+        fit(stretches, learner, rate, options, self.folder / "codec", self.accelerator)
         if self.accelerator.is_main_process:
-            pocket.save_model(codec, self.folder / "model")
+            pocket.save_model(learner.codec, self.folder / "model")
         self.accelerator.wait_for_everyone()
         return self.folder / "model"

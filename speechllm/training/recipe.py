@@ -1,7 +1,8 @@
 """A recipe is a YAML that trains: which bases, which corpora, and how long each stage learns.
 
 Its stages say how the model hears: `reader`, `ctc` and `language` make one that reads, `frames` alone one that
-listens to an encoder's frames; `codec` alone makes a neural codec.
+listens to an encoder's frames; `codec` alone makes a neural codec; `voices`, `acoustic` and `speak` teach a model to
+speak.
 
     python train.py recipes/pocket.yaml            # runs/pocket, goes on where it stopped
     accelerate launch train.py recipes/pocket.yaml # the same on many devices
@@ -20,12 +21,15 @@ from typing import Any, TypeVar, get_type_hints
 
 from speechllm import fields
 from speechllm.errors import DataError
+from speechllm.training.acoustic import AcousticOptions
 from speechllm.training.codec import CodecOptions
 from speechllm.training.ctc import CTCOptions
 from speechllm.training.frames import FramesOptions
 from speechllm.training.language import LanguageOptions
 from speechllm.training.loop import Schedule
 from speechllm.training.reader import ReaderOptions
+from speechllm.training.speaking import SpeakOptions
+from speechllm.training.voice import VoicesOptions
 
 Options = TypeVar("Options")
 RECIPE = "recipe.yaml"
@@ -63,7 +67,19 @@ class CodecRecipe:
     codec: CodecOptions
 
 
-AnyRecipe = Recipe | FramesRecipe | CodecRecipe
+@dataclass(frozen=True)
+class VoiceRecipe:
+    """A parsed recipe that teaches a trained model to speak (`speaking.py`)."""
+
+    name: str
+    voices: VoicesOptions
+    speak: SpeakOptions
+    acoustic: AcousticOptions
+
+
+AnyRecipe = Recipe | FramesRecipe | CodecRecipe | VoiceRecipe
+# Each kind by a stage that it alone has; a recipe with none of these is one that reads.
+_KINDS: dict[str, type] = {"frames": FramesRecipe, "codec": CodecRecipe, "voices": VoiceRecipe}
 
 
 def read(path: Path) -> AnyRecipe:
@@ -78,7 +94,7 @@ def read(path: Path) -> AnyRecipe:
         raise DataError(f"cannot read the recipe {path}: {error}") from error
     if not isinstance(content, dict):
         raise DataError(f"{path}: a recipe is a mapping with name, and reader, ctc and language, or frames, or codec")
-    kind = FramesRecipe if "frames" in content else CodecRecipe if "codec" in content else Recipe
+    kind = next((kind for stage, kind in _KINDS.items() if stage in content), Recipe)
     stages = {name: hint for name, hint in get_type_hints(kind).items() if name != "name"}
     if unknown := set(content) - {"name", *stages}:
         raise DataError(f"{path}: unknown field {sorted(map(str, unknown))[0]!r} (known: name, {', '.join(stages)})")

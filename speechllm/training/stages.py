@@ -34,13 +34,16 @@ from speechllm.training.loop import Schedule, fit, load_trained, make_accelerato
 
 if TYPE_CHECKING:
     from speechllm.model import SpeechLLM
-from speechllm.training.recipe import AnyRecipe, CodecRecipe, FramesRecipe, Recipe
+from speechllm.training.recipe import AnyRecipe, CodecRecipe, FramesRecipe, Recipe, VoiceRecipe
+from speechllm.training.voice import VoiceRun
 
 
-def begin(recipe: AnyRecipe, folder: Path) -> RunFolder | CodecRun:
+def begin(recipe: AnyRecipe, folder: Path) -> RunFolder | CodecRun | VoiceRun:
     """The run of a recipe in a folder, begun or to go on."""
     if isinstance(recipe, CodecRecipe):
         return CodecRun(recipe.codec, folder)
+    if isinstance(recipe, VoiceRecipe):
+        return VoiceRun(recipe.voices, recipe.speak, recipe.acoustic, folder)
     return FramesRun(recipe, folder) if isinstance(recipe, FramesRecipe) else Run(recipe, folder)
 
 
@@ -69,7 +72,7 @@ class RunFolder(ABC):
     def _save(self, model: SpeechLLM) -> Path:
         """Write the finished model, from one process."""
         if self.accelerator.is_main_process:
-            model.save_pretrained(self.folder / "model")
+            model.save_pretrained(self.folder / "model", bits=8)
         self.accelerator.wait_for_everyone()
         return self.folder / "model"
 

@@ -15,7 +15,8 @@ ROWS = [json.loads(line) for line in (CLIPS / "manifest.jsonl").read_text(encodi
 def test_size_and_variety() -> None:
     assert 4 <= len(ROWS) <= 6
     assert len({row["lang"] for row in ROWS}) >= 2
-    assert {row["task"] for row in ROWS} == set(tasks.names())
+    plain = {name for name in tasks.names() if not tasks.load(name).says and not tasks.load(name).reads}
+    assert {row["task"] for row in ROWS} == plain
     assert sum(path.stat().st_size for path in CLIPS.iterdir()) < 1_000_000
     assert {path.name for path in CLIPS.glob("*.ogg")} == {row["audio"] for row in ROWS}
 

@@ -177,3 +177,56 @@ def test_a_saved_model_takes_a_byte_a_number_and_is_whole(folder: Path) -> None:
     state = SpectralCodec(FAST).state_dict()
     assert tensors.load(folder / "model.safetensors").keys() == state.keys()
     assert (folder / "model.safetensors").stat().st_size < 1.3 * sum(each.numel() for each in state.values()) + 20_000
+
+
+# Latents
+
+
+def test_latents_sound_as_their_codes(codec: PocketCodec) -> None:
+    codes = codec.encode(noise(40 * codec.hop_length))
+    latents = codec.latents(codes)
+    assert latents.shape == (40, codec.config.size)
+    whole = codec.decode(codes)
+    assert np.abs(_joined(codec, [latents]).samples - whole.samples).max() < 1e-5 * np.abs(whole.samples).max()
+    first = codec.latents(codes[:1])
+    rest = sum(codec.model.quantiser.books[k].values(codes[k]) for k in (1, 2))  # type: ignore[operator]
+    assert torch.allclose(latents - first, rest, atol=1e-5)
+
+
+def _joined(codec: PocketCodec, chunks: list[torch.Tensor]) -> Clip:
+    clips = list(codec.stream_latents(chunks))
+    return Clip(np.concatenate([clip.samples for clip in clips]), clips[0].rate)
+
+
+@pytest.mark.parametrize("chunk", [1, 3, 10, 1000])
+def test_latents_stream_as_they_come(codec: PocketCodec, chunk: int) -> None:
+    latents = torch.randn(40, codec.config.size, generator=torch.Generator().manual_seed(0))
+    whole = _joined(codec, [latents])
+    assert len(whole.samples) == 40 * codec.hop_length
+    pieces = latents.split(chunk)
+    streamed = _joined(codec, [pieces[0], latents[:0], *pieces[1:]])
+    assert streamed.samples.shape == whole.samples.shape
+    assert np.abs(streamed.samples - whole.samples).max() < 1e-5 * np.abs(whole.samples).max()
+    assert codec.context is not None
+    coming = iter(latents.split(1))
+    taken = []
+
+    def watched():
+        for each in coming:
+            taken.append(each)
+            yield each
+
+    assert next(codec.stream_latents(watched())).samples.size == codec.hop_length
+    assert len(taken) == codec.context[1] + 1
+
+
+def test_no_latents_make_no_sound(codec: PocketCodec) -> None:
+    assert list(codec.stream_latents([])) == []
+    assert list(codec.stream_latents([torch.zeros(0, codec.config.size)])) == []
+
+
+def test_latents_of_what_are_no_codes(folder: Path) -> None:
+    codec = codecs.load(folder)
+    for codes in (torch.full((1, 3), 16), torch.zeros(4, 3, dtype=torch.long), torch.zeros(1, 3)):
+        with pytest.raises(DataError):
+            codec.latents(codes)  # type: ignore[union-attr]

@@ -18,7 +18,8 @@ from speechllm.codecs.pocket import PocketCodec
 from speechllm.errors import DataError
 from speechllm.testing import babble, tiny_whisper
 from speechllm.training import checkpoint, codec_losses, recipe
-from speechllm.training.codec import CodecOptions, Learner, Stretches, fit
+from speechllm.training.adversarial import fit
+from speechllm.training.codec import CodecOptions, Learner, Stretches
 from speechllm.training.codec_losses import Discriminators, Distillation, MelDistance
 from speechllm.training.loop import Schedule
 
@@ -62,7 +63,7 @@ def train(folder: Path, options: CodecOptions = OPTIONS, until: int | None = Non
         whole, stretches = stretches, Killed()
     torch.manual_seed(0)
     learner = Learner(options.config(), 8)
-    fit(stretches, learner, options, folder, Accelerator(cpu=True))
+    fit(stretches, learner, 16_000, options, folder, Accelerator(cpu=True))
     return learner
 
 

@@ -13,8 +13,8 @@ from speechllm.training import recipe
 @pytest.mark.parametrize("path", sorted(data_folder("recipes").glob("*.yaml")), ids=lambda path: path.stem)
 def test_shipped_recipes_parse(path: Path) -> None:
     parsed = recipe.read(path)
-    stages = [vars(parsed)[name] for name in vars(parsed) if name != "name"]
-    assert len(stages) == (1 if isinstance(parsed, recipe.FramesRecipe | recipe.CodecRecipe) else 3)
+    stages = [stage for name, stage in vars(parsed).items() if name not in ("name", "voices")]
+    assert len(stages) == {recipe.Recipe: 3, recipe.VoiceRecipe: 2}.get(type(parsed), 1)
     assert parsed.name == path.stem
     assert all(stage.schedule.steps > 0 and isinstance(stage.schedule.lr, float) for stage in stages)
     assert path.read_text("utf-8").startswith(f"# python train.py recipes/{path.name}\n")
@@ -36,6 +36,8 @@ def test_shipped_recipes_parse(path: Path) -> None:
         ("codec: {schedule: {steps: 1}, corpora: [a], model: {colour: 1}}", "model, unknown field 'colour'"),
         ("codec: {schedule: {steps: 1}, corpora: [a], batch: 0}", "batch must be above 0"),
         ("{codec: {schedule: {steps: 1}, corpora: [a]}, reader: {schedule: {steps: 1}}}", "unknown field 'reader'"),
+        ("voices: {corpora: [a]}", "unknown field 'corpora'"),
+        ("voices: {}", "the stage 'speak' is missing"),
         ("- 1", "mapping"),
         ("reader: [", "cannot read"),
     ],

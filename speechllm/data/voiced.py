@@ -1,0 +1,103 @@
+"""Recordings as a model learns to speak them: the codes of each, and the frames of its letters.
+
+Letters are found by aligning the text with what the CTC head hears (`encoders/ctc.py`). Sentences of one
+speaker are put one after another, so that what is learned is to go on in a voice.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from speechllm.audio.decode import load
+from speechllm.codecs.base import Codec
+from speechllm.data import cache
+from speechllm.encoders.ctc import ALPHABET, align
+from speechllm.hearing import Ear
+from speechllm.woven import edges, labels, letters, spread
+
+
+def voiced(root: Path, key: str, rows: Sequence[dict], codec: Codec, ear: Ear) -> cache.Cache:
+    """Of each row (audio, text): `codes` (K, T) int16, and `spans` (L, 2) int16, the frames of each letter.
+
+    key: names what made them, codec and ear.
+    """
+    finer = round(codec.frame_rate / ear.first_pass.conformer.frame_rate)
+    assert finer * ear.first_pass.conformer.frame_rate == codec.frame_rate, "the codes' rate is a multiple"
+    plain = [{"audio": row["audio"], "text": row["text"]} for row in rows]
+
+    def compute(part: list[dict]) -> list[dict[str, Tensor]]:
+        out = []
+        for row in part:
+            clip = load(row["audio"])
+            with torch.inference_mode():
+                _, log_probs, _ = ear.first_pass(*ear.frames(clip))
+            spans = align(log_probs[0], ALPHABET.encode(letters(row["text"])))
+            spans = torch.tensor([(int(start), int(end)) for start, end in spans], dtype=torch.int16) * finer
+            out.append({"codes": codec.encode(clip).to(torch.int16), "spans": spans})
+        return out
+
+    return cache.build(root, f"letters-{cache.digest(key, plain)}", plain, compute, "codes")
+
+
+def groups(rows: Sequence[dict], lengths: Sequence[int], most: int, seed: int) -> list[list[int]]:
+    """Numbers of rows that stand together: of one speaker, of at most `most` frames but for a single longer row.
+
+    How much of that is filled is drawn anew for each group, from a quarter on; rows without a speaker stand alone.
+    """
+    rng, speakers = random.Random(seed), dict[object, list[int]]()
+    for number, row in enumerate(rows):
+        name = (row["corpus"], row["speaker"]) if row.get("speaker") else number
+        speakers.setdefault(name, []).append(number)
+    found = []
+    for numbers in speakers.values():
+        rng.shuffle(numbers)
+        room = 0
+        for number in numbers:
+            if lengths[number] > room:
+                found.append([])
+                room = rng.randint(most // 4, most)
+            found[-1].append(number)
+            room -= lengths[number]
+    return found
+
+
+def together(rows: Sequence[dict], voiced: Any, group: Sequence[int], step: int = 1) -> dict[str, Any]:
+    """Rows of one speaker as one: `text`, `codes` (K, T), `labels` (L,) and `places` (T,), which of them a frame says.
+
+    Where rows have `samples` (N,), a whole number of them a frame, so has the result. step: each row's frames are cut
+    to a multiple of it, and so is every stretch of a letter. Raises DataError where letters don't fit into their row.
+    """
+    codes, said, places, sounds = [], list[int](), list[int](), []
+    for number in group:
+        found, text = voiced[number], letters(rows[number]["text"])
+        frames = found["codes"].shape[1]
+        bounds = edges(text, [(int(start), int(end)) for start, end in found["spans"].tolist()], frames, step)
+        codes.append(found["codes"][:, : bounds[-1]].long())
+        places += spread(range(len(said), len(said) + len(bounds) - 1), bounds)
+        said += labels(text)
+        if "samples" in found:
+            sounds.append(found["samples"][: len(found["samples"]) // frames * bounds[-1]])
+    whole = {
+        "text": " ".join(_lowered(rows[number]["text"]) for number in group),
+        "codes": torch.cat(codes, 1),
+        "labels": torch.tensor(said),
+        "places": torch.tensor(places),
+    }
+    return whole | ({"samples": torch.cat(sounds)} if sounds else {})
+
+
+def fits(row: dict, voiced: dict[str, Tensor], step: int) -> bool:
+    """Whether a row's letters fit into its frames."""
+    said = letters(row["text"])
+    return bool(said) and len(voiced["spans"]) == len(said) and (len(said) + 2) * step <= voiced["codes"].shape[1] - 1
+
+
+def _lowered(text: str) -> str:
+    """Texts that were written in capitals alone say nothing by them."""
+    return text.lower() if text.isupper() else text

@@ -1,0 +1,198 @@
+"""Stage `acoustic`: the codec's latents from the first codebook, after a prompt of the same voice, and their sound.
+
+The acoustic model and the codec's decoder learn together: what is predicted goes through the decoder, and so do,
+in some rows, the latents of real codes, which the decoder must not forget. Encoder and codebooks stand still.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from speechllm.acoustic import Acoustic
+from speechllm.codecs.quantise import draw_depths
+from speechllm.codecs.spectral import SpectralCodec
+from speechllm.data.voiced import fits, groups, together
+from speechllm.errors import DataError
+from speechllm.training.batching import pad
+from speechllm.training.loop import Schedule
+
+FULL_SCALE = 32767
+
+
+@dataclass(frozen=True)
+class AcousticOptions:
+    """What the recipe says of this stage."""
+
+    schedule: Schedule
+    corpora: tuple[str, ...]  # shared sets by name, folders with a manifest by path
+    size: int = 256
+    layers: int = 6
+    batch: int = 8  # rows
+    frames: int = 300  # of a row at most, prompt included
+    prompt_frames: tuple[int, int] = (40, 160)  # of a prompt; at most half of the row
+    unprompted: float = 0.05  # share of the rows without a prompt
+    unlettered: float = 0.05  # share of the rows whose letters are not told
+    wrong: float = 0.8  # of a row's codes are others, at most: those that the LLM says are not those of a recording
+    crop_frames: int = 90  # of each row are made sound of
+    real: float = 0.2  # share of the rows that are made sound of by their real codes
+    depths: tuple[int, ...] = (1, 2, 4, 8)  # numbers of codebooks that these use
+    depth_share: float = 0.3  # of them use one of these, the others all
+    judged_from: int = 600
+    judged_ramp: int = 300
+    judged_frames: int = 50  # of each crop
+    judged_channels: tuple[int, ...] = (16, 32, 64)
+    mel: float = 45.0  # weights of the losses
+    latent: float = 10.0
+    adversarial: float = 1.0
+    matching: float = 2.0
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows of one speaker each: a prompt, then what is to be said."""
+
+    codes: Tensor  # (B, K, T) int64
+    heard: Tensor  # (B, T) of the first codebook, some of them wrong
+    letters: Tensor  # (B, T)
+    lengths: Tensor  # (B,)
+    prompts: Tensor  # (B,) frames
+    starts: Tensor  # (B,) first frame of the crop
+    depths: Tensor  # (B,) codebooks of the real codes that are made sound of; 0: the predicted latents
+    samples: Tensor  # (B, N) float32 of the crop
+    judged: slice
+
+    def to(self, device: torch.device) -> Batch:
+        """The same on a device."""
+        moved = {name: each.to(device) for name, each in vars(self).items() if isinstance(each, Tensor)}
+        return replace(self, **moved)
+
+
+class Rows:
+    """Batches by number.
+
+    Args:
+        rows: what is said (text), by whom (corpus, speaker).
+        voiced: of each row `codes` (K, T), `spans` (L, 2) and `samples` (N,) int16.
+        hop: samples a frame.
+
+    Raises DataError where no speaker says enough for a prompt and a crop.
+    """
+
+    def __init__(self, rows: Sequence[dict], voiced: Any, options: AcousticOptions, hop: int) -> None:
+        self.rows, self.voiced, self.options, self.hop = rows, voiced, options, hop
+        fitting = [i for i in range(len(rows)) if fits(rows[i], voiced[i], 1)]
+        lengths = [voiced[i]["codes"].shape[1] for i in fitting]
+        grouped = groups([rows[i] for i in fitting], lengths, 2 * options.frames, options.seed)
+        least = options.crop_frames + 2 * options.prompt_frames[0]
+        self.groups = [[fitting[i] for i in group] for group in grouped if sum(lengths[i] for i in group) >= least]
+        if not self.groups or options.frames < least:
+            raise DataError(f"a row has {least} frames at least, two prompts and a crop: give longer recordings")
+
+    def __getitem__(self, number: int) -> Batch:
+        """The batch with this number."""
+        options = self.options
+        rng = random.Random(f"{options.seed}/{number}")
+        drawn = [self._row(rng) for _ in range(options.batch)]
+        codes, lengths = pad([row["codes"].T for row in drawn])
+        letters, _ = pad([row["letters"] for row in drawn])
+        heard, _ = pad([_mistaken(row["codes"][0], row["prompt"], options.wrong, rng) for row in drawn])
+        generator = torch.Generator().manual_seed(rng.randrange(1 << 30))
+        depths = draw_depths(len(drawn), options.depths, options.depth_share, generator)
+        depths = torch.where(torch.rand(len(drawn), generator=generator) < options.real, depths, 0)
+        first = rng.randint(0, options.crop_frames - options.judged_frames) * self.hop
+        return Batch(
+            codes.transpose(1, 2), heard, letters, lengths,
+            torch.tensor([row["prompt"] for row in drawn]), torch.tensor([row["start"] for row in drawn]), depths,
+            torch.stack([row["samples"] for row in drawn]), slice(first, first + options.judged_frames * self.hop),
+        )  # fmt: skip
+
+    def _row(self, rng: random.Random) -> dict[str, Any]:
+        options = self.options
+        row = together(self.rows, self.voiced, rng.choice(self.groups))
+        frames = row["codes"].shape[1]
+        begin = rng.randint(0, max(0, frames - options.frames))
+        end = min(frames, begin + options.frames)
+        most = min(options.prompt_frames[1], (end - begin) // 2, end - begin - options.crop_frames)
+        prompt = 0 if rng.random() < options.unprompted else rng.randint(options.prompt_frames[0], most)
+        start = rng.randint(prompt, end - begin - options.crop_frames)
+        samples = row["samples"][(begin + start) * self.hop : (begin + start + options.crop_frames) * self.hop]
+        return {
+            "codes": row["codes"][:, begin:end],
+            "letters": row["labels"][row["places"]][begin:end] * (rng.random() >= options.unlettered),
+            "prompt": prompt,
+            "start": start,
+            "samples": samples.float() / FULL_SCALE,
+        }
+
+
+def _mistaken(codes: Tensor, prompt: int, most: float, rng: random.Random) -> Tensor:
+    """Codes (T,) of which some after the prompt, in runs of up to six, are those of another place."""
+    share, found = rng.uniform(0, most), codes.clone()
+    place = prompt
+    while place < len(codes):
+        run = rng.randint(1, 6)
+        if rng.random() < share:
+            other = rng.randrange(len(codes))
+            source = codes[other : other + run]
+            found[place : place + len(source)] = source[: len(codes) - place]
+        place += run
+    return found
+
+
+class AcousticLearner(nn.Module):
+    """What learns in this stage: the acoustic model, and the decoder of a codec that stands still otherwise."""
+
+    def __init__(self, acoustic: Acoustic, codec: SpectralCodec, crop_frames: int) -> None:
+        super().__init__()
+        self.acoustic, self.decoder, self.crop_frames = acoustic, codec.decoder.requires_grad_(True), crop_frames
+        self.quantiser = codec.quantiser.requires_grad_(False)
+
+    def train(self, mode: bool = True) -> AcousticLearner:
+        """As ever, but that the codebooks stand still."""
+        super().train(mode)
+        self.quantiser.eval()
+        return self
+
+    @torch.no_grad()
+    def measure(self, codes: Tensor) -> None:
+        """Take mean and deviation of the latents of codes (B, K, T)."""
+        latents = self.quantiser.decode(codes).flatten(0, 1)
+        self.acoustic.mean.copy_(latents.mean(0))
+        self.acoustic.deviation.copy_(latents.std(0).clamp(min=1e-3))
+
+    def forward(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """Sound (B, N) of the crops, and how far the latents are from those of the codes, in their deviation."""
+        with torch.no_grad():
+            real = self.quantiser.decode(batch.codes)
+        found = self.acoustic(batch.heard, batch.letters, batch.lengths, real, batch.prompts)
+        place = torch.arange(real.shape[1], device=real.device)
+        wanted = (place >= batch.prompts[:, None]) & (place < batch.lengths[:, None])
+        error = ((found - real) / self.acoustic.deviation).square().mean(-1)
+        frames = batch.starts[:, None] + torch.arange(self.crop_frames, device=real.device)
+        rows = torch.arange(len(frames), device=real.device)[:, None]
+        sounded = torch.where((batch.depths > 0)[:, None, None], self._real(batch, rows, frames), found[rows, frames])
+        return self.decoder(sounded), {"latent": error[wanted].mean()}
+
+    @torch.no_grad()
+    def _real(self, batch: Batch, rows: Tensor, frames: Tensor) -> Tensor:
+        """Latents (B, S, D) of the crops' codes, each row's by its depth."""
+        total: Tensor | None = None
+        for number, book in enumerate(self.quantiser.books):
+            part = book.values(batch.codes[rows, number, frames])  # type: ignore[operator]
+            part = part * (batch.depths > number)[:, None, None]
+            total = part if total is None else total + part
+        assert total is not None
+        return total
+
+
+def padded(samples: Tensor, frames: int, hop: int) -> Tensor:
+    """Samples (frames * hop,) of a recording whose last frame may be part empty."""
+    return F.pad(samples, (0, max(0, frames * hop - len(samples))))[: frames * hop]

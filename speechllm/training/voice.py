@@ -1,0 +1,199 @@
+"""The run that teaches a trained model to speak: codes of recordings, then the stages `acoustic` and `speak`."""
+
+from __future__ import annotations
+
+import copy
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from speechllm import voice, weights
+from speechllm.acoustic import Acoustic, AcousticConfig
+from speechllm.audio.decode import load
+from speechllm.audio.segments import SpeechDetector
+from speechllm.codecs import pocket
+from speechllm.data import cache, reserved
+from speechllm.data.instruction_checks import plain
+from speechllm.data.recordings import train_rows
+from speechllm.data.voiced import voiced
+from speechllm.errors import DataError
+from speechllm.language.speech import SpeechTokens
+from speechllm.packages import sha256
+from speechllm.training import adversarial, checkpoint
+from speechllm.training.acoustic import AcousticLearner, AcousticOptions, Rows, padded
+from speechllm.training.codec import sound_cache
+from speechllm.training.loop import fit, load_trained, make_accelerator
+from speechllm.training.speaking import Speaking, SpeakObjective, SpeakOptions
+from speechllm.voice import VoiceConfig
+from speechllm.voice_prompt import VoicePrompt, listen
+from speechllm.woven import letters
+
+if TYPE_CHECKING:
+    from speechllm.codecs.pocket import PocketCodec
+    from speechllm.model import SpeechLLM
+
+ACOUSTIC, SPEAK, VOICE = "acoustic", "speak", "voice"  # folders of the stages, and that of a model's voice
+
+
+@dataclass(frozen=True)
+class VoicesOptions:
+    """What stands still, and which recordings are too long."""
+
+    base: str = "pocket"  # the model that learns to speak: its encoder aligns, its LLM gets an adapter
+    codec: str = "pocket-codec"  # name or folder
+    longest: float = 16.0  # seconds of a recording
+    defaults: dict[str, str] = field(default_factory=dict)  # the corpus whose voice speaks a language (ISO 639-1)
+
+
+class VoiceRun:
+    """The run in its folder."""
+
+    def __init__(self, voices: VoicesOptions, speak: SpeakOptions, acoustic: AcousticOptions, folder: Path) -> None:
+        self.voices, self.speak, self.acoustic, self.folder = voices, speak, acoustic, folder
+        self.accelerator = make_accelerator()
+
+    def train(self) -> Path:
+        """Both stages, each from its newest checkpoint."""
+        self.train_acoustic()
+        self.train_speak()
+        return self.export()
+
+    def rows(self, corpus: str) -> list[dict]:
+        """Rows of a corpus that have words, are not too long, and say nothing that is evaluated."""
+        kept_out = reserved.texts()
+        return [
+            row
+            for row in train_rows([corpus])
+            if row["seconds"] <= self.voices.longest and letters(row["text"]) and plain(row["text"]) not in kept_out
+        ]
+
+    def voiced(self, corpora: Sequence[str]) -> tuple[list[dict], cache.Chosen]:
+        """Rows of corpora, and of each its codes and its letters' frames, kept by corpus.
+
+        Rows with digits are left out: they were said in letters that are not there.
+        """
+        made_by = [weights.get(name) / "model.safetensors" for name in (self.voices.base, self.voices.codec)]
+        key = cache.digest(*map(sha256, made_by))
+        by_corpus = [self.rows(corpus) for corpus in corpora]
+        parts = [voiced(self.folder / "cache", key, each, self.codec, self.model.ear) for each in by_corpus]
+        rows = [row for each in by_corpus for row in each]
+        kept = [i for i, row in enumerate(rows) if not any(letter.isdigit() for letter in row["text"])]
+        return [rows[i] for i in kept], cache.Chosen(parts, kept)
+
+    @cached_property
+    def model(self) -> SpeechLLM:
+        """The base, its adapters merged."""
+        from speechllm.model import SpeechLLM
+
+        return SpeechLLM.from_pretrained(self.voices.base, merge=True).to(self.accelerator.device)
+
+    @cached_property
+    def codec(self) -> PocketCodec:
+        return pocket.load(weights.get(self.voices.codec), "cpu")
+
+    def train_acoustic(self) -> None:
+        """The latents from the first codebook, and the codec's decoder."""
+        options, learner = self.acoustic, self._acoustic()
+        rows, found = self.voiced(options.corpora)
+        hop = self.codec.hop_length
+        voiced = _Sounding(found, cache.Chosen([self._sounds(each) for each in options.corpora], found.rows), hop)
+        every = max(1, len(rows) // 200)
+        learner.measure(torch.cat([voiced[i]["codes"].long() for i in range(0, len(rows), every)], 1)[None])
+        batches = Rows(rows, voiced, options, hop)
+        adversarial.fit(batches, learner, self.codec.sample_rate, options, self.folder / ACOUSTIC, self.accelerator)
+
+    def _sounds(self, corpus: str) -> cache.Cache:
+        return sound_cache(self.folder / "cache", self.rows(corpus))
+
+    def _acoustic(self) -> AcousticLearner:
+        options, codec = self.acoustic, self.codec
+        config = AcousticConfig(
+            codebook_size=codec.codebook_size, latents=codec.config.size, frame_rate=codec.frame_rate,
+            size=options.size, layers=options.layers,
+        )  # fmt: skip
+        torch.manual_seed(options.schedule.seed)
+        return AcousticLearner(Acoustic(config), copy.deepcopy(codec.model), options.crop_frames)
+
+    def train_speak(self) -> None:
+        """The first codebook, by the LLM."""
+        options = self.speak
+        torch.manual_seed(options.schedule.seed)
+        module = self._speaking
+        if options.compile:
+            module.language.compile_layers()
+        objective = SpeakObjective(module, *self.voiced(options.corpora), self.model.vocabulary, options)
+        fit(objective, options.schedule, self.folder / SPEAK, self.accelerator)
+
+    @cached_property
+    def _speaking(self) -> Speaking:
+        """What learns in the second stage; the model's LLM gets its adapter but once."""
+        options = self.speak
+        language = voice.beside(self.model.language, options.layers)
+        codes = self.codec.codebook_size
+        tokens = SpeechTokens(language.size, codes, options.group)
+        tokens.begin(language, self.model.vocabulary)
+        language.add_lora(options.rank, options.alpha)
+        return Speaking(language, tokens)
+
+    def export(self) -> Path:
+        """The base's folder with the voice in it, from the newest checkpoints, and `codec` with the new decoder."""
+        learner, speaking = self._acoustic(), self._speaking
+        sounded, spoken = (self._newest(stage) for stage in (ACOUSTIC, SPEAK))
+        adversarial.load_module(learner, sounded["codec"]["module"])
+        load_trained(speaking, spoken["module"])
+        options = self.speak
+        config = VoiceConfig(
+            self.voices.codec, options.group, options.layers, options.rank, options.alpha,
+            asdict(learner.acoustic.config),
+            {lang: Path(corpus).name for lang, corpus in self.voices.defaults.items()},
+        )  # fmt: skip
+        parts = {"language": speaking.language.body, "tokens": speaking.tokens, "acoustic": learner.acoustic}
+        own = {Path(corpus).name: self.own_voice(corpus) for corpus in self.voices.defaults.values()}
+        out = self.folder / "model"
+        if self.accelerator.is_main_process:
+            shutil.copytree(weights.get(self.voices.base), out, dirs_exist_ok=True)
+            voice.save(config, parts, own, out / VOICE)
+            codec = copy.deepcopy(self.codec.model)
+            codec.decoder.load_state_dict(learner.decoder.state_dict())
+            pocket.save_model(codec, self.folder / "codec")
+        self.accelerator.wait_for_everyone()
+        return out
+
+    def _newest(self, stage: str) -> dict[str, Any]:
+        """The state of a stage's newest checkpoint."""
+        found = checkpoint.newest(self.folder / stage)
+        if found is None:
+            raise DataError(f"stage {stage} has no checkpoint yet")
+        return found[1]
+
+    def own_voice(self, corpus: str) -> VoicePrompt:
+        """The first sentence of a corpus, of three to five seconds, that the model reads as it was written."""
+        detector = SpeechDetector(weights.get("silero-vad") / "silero_vad.onnx")
+        for row in self.rows(corpus):
+            if 3.0 <= row["seconds"] <= 5.0 and row["text"].endswith("."):
+                clip = load(row["audio"])
+                read = self.model.ear.hear(clip, (row["lang"],)).reading.text
+                if letters(read) == letters(row["text"]):
+                    return listen(clip, self.model.ear, self.codec, detector, row["text"])
+        raise DataError(f"{corpus} has no sentence of three to five seconds that is read as it was written")
+
+
+class _Sounding:
+    """Rows with their codes, spans and samples, the samples as long as the codes."""
+
+    def __init__(self, voiced: cache.Chosen, sounds: cache.Chosen, hop: int) -> None:
+        self.voiced, self.sounds, self.hop = voiced, sounds, hop
+
+    def __len__(self) -> int:
+        return len(self.voiced)
+
+    def __getitem__(self, row: int) -> dict[str, Tensor]:
+        found = self.voiced[row]
+        samples = padded(self.sounds[row]["samples"], found["codes"].shape[1], self.hop)
+        return {**found, "samples": samples}
