@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 
 from speechllm.spoken_text.lexicons import LEXICONS
@@ -36,7 +37,7 @@ def stop(match: re.Match[str]) -> str:
     return "." * (match[0].endswith(".") and (is_last or is_next))
 
 
-class Stage:
+class Stage(ABC):
     """One stage of writing a language out: `rules` in their order, each a pattern and what is said for it."""
 
     def __init__(self, lang: str) -> None:
@@ -47,8 +48,9 @@ class Stage:
         self.rules: list[tuple[re.Pattern[str], Said]] = []
         self.add_rules()
 
+    @abstractmethod
     def add_rules(self) -> None:
-        raise NotImplementedError
+        """Fill `rules` in the order in which they are tried."""
 
     def add(self, pattern: str, said: Said, flags: int = 0) -> None:
         self.rules.append((re.compile(pattern, flags), said))
