@@ -22,7 +22,7 @@ LETTER_SECONDS, PAUSE_SECONDS = 0.5, 1.0  # that a letter or a pause may take at
 
 def letters(text: str) -> str:
     """The letters of a text as they are said, its words with one space between."""
-    return " ".join(ALPHABET.normalise(text).split())
+    return ALPHABET.normalise(text)
 
 
 def labels(said: str) -> list[int]:
