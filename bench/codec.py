@@ -14,13 +14,13 @@ from collections.abc import Sequence
 from statistics import mean
 
 from bench import clips, report
-from bench.whisper_peer import WhisperBase
 from speechllm import codecs
 from speechllm.audio.clip import Clip
 from speechllm.codecs.base import trimmed
 from speechllm.evaluation import metrics
 from speechllm.evaluation.dnsmos import DNSMOS
 from speechllm.evaluation.speakers import SpeakerEncoder
+from speechllm.evaluation.whisper_base import WhisperBase
 
 SET = "librispeech_test_other"
 DEPTHS = (8, 4, 2, 1)

@@ -12,9 +12,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from bench import clips, report
-from bench.whisper_peer import WhisperBase
 from speechllm.audio.clip import Clip
 from speechllm.data import corpora
+from speechllm.evaluation.whisper_base import WhisperBase
 
 ZERO = float("-inf")
 SILENCES = (  # seconds, dB below full scale

@@ -14,8 +14,8 @@ from collections.abc import Callable, Sequence
 from statistics import mean, median
 
 from bench import clips, report
-from bench.whisper_peer import WhisperBase
 from speechllm.audio.clip import Clip
+from speechllm.evaluation.whisper_base import WhisperBase
 
 LENGTHS = (2.0, 5.0, 15.0, 30.0)  # seconds
 SET = "librispeech_test_clean"

@@ -17,10 +17,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from bench import clips, report
-from bench.whisper_peer import WhisperBase
 from speechllm.audio.clip import Clip
 from speechllm.data.corpora import Example
 from speechllm.evaluation import metrics
+from speechllm.evaluation.whisper_base import WhisperBase
 
 ENGLISH = ("librispeech_test_other", "librispeech_test_clean", "common_voice_v1_en", "common_voice_later_en")
 MANY = "common_voice_multi"

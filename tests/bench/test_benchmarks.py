@@ -18,12 +18,12 @@ from bench import (
     speed,
     transcribe,
     translate,
-    whisper_peer,
     words,
 )
 from speechllm.audio.clip import Clip
 from speechllm.data import corpora
 from speechllm.data.corpora import Example
+from speechllm.evaluation import whisper_base
 from speechllm.reading import Word
 
 
@@ -244,9 +244,9 @@ def test_a_limit_leaves_the_results_alone(monkeypatch, tmp_path, capsys):
 
 
 def test_the_peer_has_the_catalogues_weights():
-    found = whisper_peer.recipe()
-    assert set(found.files) == set(whisper_peer.FILES)
-    assert found.sha256 == whisper_peer.WHISPER_BASE[0].sha256
+    found = whisper_base.recipe()
+    assert set(found.files) == set(whisper_base.FILES)
+    assert found.sha256 == whisper_base.WHISPER_BASE[0].sha256
     members = [Path(member).name for package in found.packages for member in package.members]
     assert {name for parts in found.files.values() for name in parts} == set(members)
 

