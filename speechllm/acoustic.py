@@ -1,10 +1,10 @@
 """How somebody sounds who says known words: the codec's latents from the first codebook, the letters and a voice.
 
-A Conformer reads, at every frame, the embedding of the first codebook's code and of the letter said about there;
-frames of a voice prompt, whose latents are known, stand before those that are wanted and tell who speaks and how (after
-the non-autoregressive model of Wang et al. 2023, "VALL-E", §4.2.2). VALL-E predicts the other codebooks one by one.
-Residual codes are all but random where data is scarce, so here their sum is predicted, all at once, and the
-codec's decoder learns along with it against discriminators what a sum that is not sharp shall sound like.
+A Conformer reads, at every frame, the embedding of the first codebook's code, where it is told, and the vector of the
+letter said there (`text_encoder.py`). Frames of a voice prompt, whose latents are known, stand before those that are
+wanted and tell who speaks and how (after the non-autoregressive model of Wang et al. 2023, "VALL-E", §4.2.2). VALL-E
+predicts the other codebooks one by one. Residual codes are all but random where data is scarce, so here their sum is
+predicted, all at once, and the codec's decoder learns along with it what a sum that is not sharp shall sound like.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ import torch
 from torch import Tensor, nn
 
 from speechllm.encoders.conformer import Conformer, ConformerConfig
-from speechllm.encoders.ctc import ALPHABET
 from speechllm.encoders.masks import OFFLINE, AttentionPolicy
+from speechllm.text_encoder import TextEncoder
 
 
 @dataclass(frozen=True)
 class AcousticConfig:
-    """Sizes of the model; the defaults make 7 M parameters."""
+    """Sizes of the model; the defaults make 11 M parameters."""
 
     codebook_size: int = 1024
     latents: int = 384  # width D of the codec's latents
@@ -31,6 +31,7 @@ class AcousticConfig:
     feed_forward: int = 1024
     kernel: int = 15
     dropout: float = 0.0
+    text_width: int = 256  # inside the text encoder
     frame_rate: float = 50.0  # Hz
 
     def conformer(self) -> ConformerConfig:
@@ -50,8 +51,8 @@ class Acoustic(nn.Module):
     def __init__(self, config: AcousticConfig) -> None:
         super().__init__()
         self.config = config
-        self.codes = nn.Embedding(config.codebook_size, config.size)
-        self.letters = nn.Embedding(len(ALPHABET), config.size)
+        self.codes = nn.Embedding(config.codebook_size + 1, config.size)  # the last row: not told
+        self.text = TextEncoder(config.size, config.text_width)
         self.is_prompt = nn.Parameter(torch.zeros(config.size))
         self.known = nn.Linear(config.latents, config.size)
         self.speaker = nn.Linear(config.latents, config.size)
@@ -64,7 +65,7 @@ class Acoustic(nn.Module):
     def forward(
         self,
         codes: Tensor,
-        letters: Tensor,
+        said: Tensor,
         lengths: Tensor,
         latents: Tensor,
         prompts: Tensor,
@@ -73,8 +74,8 @@ class Acoustic(nn.Module):
         """Latents (B, T, D) of all frames; those of the prompts mean nothing.
 
         Args:
-            codes: (B, T) int, of the first codebook.
-            letters: (B, T) int, labels of the letters said there; 0 where they are not known.
+            codes: (B, T) int, of the first codebook; `codebook_size` where they are not told.
+            said: (B, T, H) what `text` gives for the letters said there; 0 where they are not told.
             lengths: (B,) frames of each row.
             latents: (B, T, D), read in the first `prompts` (B,) frames of each row alone.
         """
@@ -83,20 +84,20 @@ class Acoustic(nn.Module):
         dtype = self.out.weight.dtype
         known = ((latents - self.mean) / self.deviation * is_prompt).to(dtype)
         voice = known.sum(1, keepdim=True) / prompts.clamp(min=1)[:, None, None].to(dtype)
-        hidden = self.codes(codes) + self.letters(letters) + self.speaker(voice)
+        hidden = self.codes(codes) + said.to(dtype) + self.speaker(voice)
         hidden = hidden + (self.known(known) + self.is_prompt) * is_prompt
         frames, _ = self.conformer(hidden, lengths, policy)
         return self.out(frames).float() * self.deviation + self.mean
 
     @torch.inference_mode()
-    def fill(self, codes: Tensor, letters: Tensor, latents: Tensor) -> Tensor:
+    def fill(self, codes: Tensor, said: Tensor, latents: Tensor) -> Tensor:
         """Latents (T, D) of speech (T,) after a voice of P frames.
 
         Args:
-            codes, letters: (P + T,); latents: (P, D) of the voice.
+            codes: (P + T,); said: (P + T, H); latents: (P, D) of the voice.
         """
         before = len(latents)
         known = latents.new_zeros(len(codes), latents.shape[1])
         known[:before] = latents
         length, prompt = (torch.tensor([each], device=codes.device) for each in (len(codes), before))
-        return self(codes[None], letters[None], length, known[None], prompt)[0, before:]
+        return self(codes[None], said[None], length, known[None], prompt)[0, before:]

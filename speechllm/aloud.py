@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from speechllm import languages, spoken_text
+from speechllm import spoken_text
 from speechllm.answer import Answer
 from speechllm.audio.clip import Clip
 from speechllm.audio.decode import AudioLimits, load
@@ -60,7 +60,7 @@ class Aloud:
             raise TaskError(f"this model does not speak: task {request.task.name!r} needs one with a folder {FOLDER!r}")
         assert request.speech is not None
         if request.speech.lang is not None:
-            self._check_language(request.speech.lang)
+            self.voice.check(request.speech.lang)
         if request.task.reads and request.task.copies:
             spoken_text.fit(request.reading or "", request.speech.lang or "en")
 
@@ -79,7 +79,7 @@ class Aloud:
             yield answer
             return
         lang = speech.lang or (answer.language if not request.task.reads else None) or "en"
-        self._check_language(lang)
+        self.voice.check(lang)
         clips: list[Clip] = []
         pieces: list[Piece] = []
         asked, first = time.perf_counter(), 0.0
@@ -110,11 +110,6 @@ class Aloud:
             return None
         clip = load(speech.voice, self.limits)
         return listen(clip, self.model.ear, self.voice.codec, self.detector, speech.voice_text)
-
-    def _check_language(self, lang: str) -> None:
-        if lang not in self.voice.languages:
-            known = ", ".join(languages.NAMES[code] for code in self.voice.languages)
-            raise TaskError(f"this model speaks {known}, not {languages.NAMES.get(lang, lang)}")
 
     def _best(self, ways: int) -> Callable[[str, Iterable[Said]], Said]:
         """Chooses by how well the first pass hears the letters."""

@@ -85,6 +85,7 @@ def say(
     prompt: Tensor,
     before: Sequence[int],
     labels: Sequence[int],
+    said: Tensor,
     step_seconds: float,
     sampling: Sampling | None = None,
 ) -> Iterator[Piece]:
@@ -94,7 +95,8 @@ def say(
 
     Args:
         prompt: embeddings (N, H) of everything before the first step; before: the codes of the step before it, or none.
-        labels: what is said, letters and pauses. step_seconds: of a step.
+        labels: what is said, letters and pauses; said: (len(labels), H), what `SpeechTokens.read` gives for them.
+        step_seconds: of a step.
     """
     from transformers import DynamicCache
 
@@ -102,11 +104,10 @@ def say(
     waiting = prompt
     step = torch.tensor(before or [-1] * tokens.group, device=prompt.device)
     for place, label in enumerate(labels):
-        pair = torch.tensor([label, labels[place + 1] if place + 1 < len(labels) else 0], device=prompt.device)
         codes: list[int] = []
         going_on, most = 1.0, most_steps(label, step_seconds)
         while going_on >= 0.5 and len(codes) < most * tokens.group:
-            row = tokens.embed(step, pair[0], pair[1]).to(prompt.dtype)
+            row = tokens.embed(step, said[place]).to(prompt.dtype)
             hidden = language(torch.cat([waiting, row[None]])[None], cache=cache)[0, -1]
             waiting = prompt[:0]
             step = _step(tokens, hidden, sampler)

@@ -176,7 +176,7 @@ def tiny_voice(model: SpeechLLM, folder: Path) -> SpeechLLM:
     from speechllm.voice_prompt import VoicePrompt
 
     codec = tiny_codec(folder / "codec")
-    acoustic = dict(codebook_size=16, latents=16, size=16, layers=1, heads=2, feed_forward=32, kernel=5)
+    acoustic = dict(codebook_size=16, latents=16, size=16, layers=1, heads=2, feed_forward=32, kernel=5, text_width=16)
     voices = {"en": "ann", "de": "ann"}
     config = voice.VoiceConfig(str(codec), layers=1, rank=2, alpha=2, acoustic=acoustic, voices=voices)
     torch.manual_seed(3)
@@ -186,6 +186,7 @@ def tiny_voice(model: SpeechLLM, folder: Path) -> SpeechLLM:
         if parameter.requires_grad:
             torch.nn.init.normal_(parameter.data, std=0.1)
     tokens = SpeechTokens(language.size, 16)
+    torch.nn.init.constant_(tokens.done.head.bias, -0.5)  # some letters take more than one step
     parts = {"language": language.body, "tokens": tokens, "acoustic": Acoustic(AcousticConfig(**acoustic))}
     codes = torch.randint(16, (2, 50))
     own = VoicePrompt(codes, "hello there", tuple((4 * i + 2, 4 * i + 5) for i in range(11)), "Hello there.")

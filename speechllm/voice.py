@@ -30,14 +30,16 @@ from speechllm.codecs.pocket import PocketCodec
 from speechllm.codecs.pocket import load as load_codec
 from speechllm.conversation import Conversation, render
 from speechllm.conversation import fill as fill_in
-from speechllm.errors import DataError, WeightsError
+from speechllm.errors import DataError, TaskError, WeightsError
 from speechllm.formats import tensors
 from speechllm.language.base import Language
 from speechllm.language.speech import SpeechTokens
 from speechllm.language.vocabulary import Vocabulary
+from speechllm.languages import NAMES
 from speechllm.speaking import Piece, Sampling, say
-from speechllm.voice_prompt import VoicePrompt
-from speechllm.woven import PAUSE, labels, letters, spread
+from speechllm.text_encoder import numbers
+from speechllm.voice_prompt import WIDEST_STEP, VoicePrompt
+from speechllm.woven import labels, letters, spread
 
 if TYPE_CHECKING:
     from speechllm.model import SpeechLLM
@@ -54,9 +56,10 @@ class VoiceConfig:
 
     codec: str = "pocket-codec"
     group: int = 2  # frames of a step
-    layers: int = 9  # of the LLM, from below
+    layers: int = 6  # of the LLM, from below
     rank: int = 32
     alpha: int = 64
+    tells_codes: bool = True  # to the acoustic model; else it learns from the LLM when each letter is said, no more
     acoustic: dict[str, Any] = field(default_factory=dict)  # fields of `AcousticConfig`
     voices: dict[str, str] = field(default_factory=dict)  # the voice of a language (ISO 639-1), by name
 
@@ -82,6 +85,12 @@ class Voice:
     def languages(self) -> tuple[str, ...]:
         """Codes of the languages that have a voice."""
         return tuple(self.config.voices)
+
+    def check(self, lang: str) -> None:
+        """Raise TaskError for a language that has no voice."""
+        if lang not in self.languages:
+            known = ", ".join(NAMES[code] for code in self.languages)
+            raise TaskError(f"this model speaks {known}, not {NAMES.get(lang, lang)}")
 
     @classmethod
     def load(cls, folder: Path, model: SpeechLLM) -> Voice:
@@ -122,7 +131,10 @@ class Voice:
             voice: who shall be heard; None: the language's own.
             choose: takes each sentence and several ways of saying it, gives one (`best_of`); None: the first.
             pieces: filled with the letters as they are said.
+        Raises:
+            TaskError: the language has no voice.
         """
+        self.check(lang)
         marker = Marker(self.codec.sample_rate)
         latents = self._latents(
             sentences, lang, voice, sampling or Sampling(), choose, [] if pieces is None else pieces
@@ -142,46 +154,54 @@ class Voice:
     ) -> Iterator[Tensor]:
         """Latents (t, D) of one chunk after another."""
         own = self.own[self.config.voices[lang]]
-        filler = Filler(self.acoustic, self.codec, voice or own)
+        known_lang = None if voice else lang
+        filler = Filler(self.acoustic, self.codec, voice or own, known_lang, tells_codes=self.config.tells_codes)
         for number, sentence in enumerate(sentences):
             drawn = sampling.moved(number)
             if choose is None:
-                pieces = _told(self.pieces(sentence, own, drawn), told)
-                yield from filler.chunks(labels(letters(sentence)), pieces)
+                pieces = _told(self.pieces(sentence, lang, drawn), told)
+                yield from filler.chunks(labels(letters(sentence)), lang, pieces)
             else:
-                said = choose(sentence, self._ways(sentence, own, drawn, filler))
+                said = choose(sentence, self._ways(sentence, lang, drawn, filler))
                 filler.take(said.filler)
                 told += said.pieces
                 yield said.latents
 
-    def _ways(self, sentence: str, lead: VoicePrompt, sampling: Sampling, filler: Filler) -> Iterator[Said]:
+    def _ways(self, sentence: str, lang: str, sampling: Sampling, filler: Filler) -> Iterator[Said]:
         """Ways of saying a sentence, without end."""
         for number in range(1 << 16):
             trial = filler.copy()
-            pieces = list(self.pieces(sentence, lead, sampling.moved(number * 1009)))
-            latents = torch.cat(list(trial.chunks(labels(letters(sentence)), iter(pieces))))
+            pieces = list(self.pieces(sentence, lang, sampling.moved(number * 1009)))
+            latents = torch.cat(list(trial.chunks(labels(letters(sentence)), lang, iter(pieces))))
             yield Said(latents, trial, tuple(pieces))
 
-    def pieces(self, sentence: str, lead: VoicePrompt, sampling: Sampling) -> Iterator[Piece]:
-        """The first codebook of a sentence letter by letter, after the voice that leads."""
+    def pieces(self, sentence: str, lang: str, sampling: Sampling) -> Iterator[Piece]:
+        """The first codebook of a sentence letter by letter, after the language's own voice."""
+        lead = self.own[self.config.voices[lang]]
         ids = torch.tensor(instruction(f"{lead.text} {sentence}", self.vocabulary), device=self.language.device)
         words = self.language.embed(ids)
-        steps, before = self._led(lead)
+        steps, before = self._led(lead, lang)
         prompt = torch.cat([words, steps.to(words.dtype)])
         seconds = self.tokens.group / self.codec.frame_rate
-        return say(self.language, self.tokens, prompt, before, labels(letters(sentence)), seconds, sampling)
+        wanted = labels(letters(sentence))
+        said = self._read(wanted, lang)
+        return say(self.language, self.tokens, prompt, before, wanted, said, seconds, sampling)
 
-    def _led(self, lead: VoicePrompt) -> tuple[Tensor, list[int]]:
+    @torch.inference_mode()
+    def _read(self, wanted: Sequence[int], lang: str) -> Tensor:
+        """The LLM's vectors (L, H) of letters."""
+        device = self.language.device
+        return self.tokens.read(torch.tensor([wanted], device=device), numbers([lang], device))[0]
+
+    @torch.inference_mode()
+    def _led(self, lead: VoicePrompt, lang: str) -> tuple[Tensor, list[int]]:
         """Embeddings (S, H) of a voice's steps, and the codes of the last one."""
-        group, said = self.tokens.group, [*labels(lead.letters), PAUSE]
+        group, said = self.tokens.group, labels(lead.letters)
         bounds = lead.bounds(group)
         places = torch.tensor(spread(range(len(bounds) - 1), bounds)[::group])
         codes = lead.codes[0, : bounds[-1]].unflatten(0, (-1, group))
         before = torch.cat([torch.full_like(codes[:1], -1), codes[:-1]])
-        known = torch.tensor(said)
-        device = self.language.device
-        steps = self.tokens.embed(before.to(device), known[places].to(device), known[places + 1].to(device))
-        return steps, codes[-1].tolist()
+        return self.tokens.embed(before.to(self.language.device), self._read(said, lang)[places]), codes[-1].tolist()
 
 
 def _told(pieces: Iterator[Piece], told: list[Piece]) -> Iterator[Piece]:
@@ -216,15 +236,28 @@ class Filler:
     The last frames of a chunk are settled with the next one, which tells how they go on.
     """
 
-    def __init__(self, acoustic: Acoustic, codec: PocketCodec, voice: VoicePrompt) -> None:
+    def __init__(
+        self, acoustic: Acoustic, codec: PocketCodec, voice: VoicePrompt, lang: str | None, *, tells_codes: bool = True
+    ) -> None:
+        """lang: of the voice; None: not known. tells_codes: see `VoiceConfig`."""
+        self.tells_codes = tells_codes
         self.acoustic, self.codec, self.frame_rate = acoustic, codec, codec.frame_rate
-        device = acoustic.codes.weight.device
-        self.codes = self.letters = torch.zeros(0, dtype=torch.long, device=device)  # of what was said just now
+        self.device = acoustic.codes.weight.device
+        self.codes = torch.zeros(0, dtype=torch.long, device=self.device)  # of what was said just now
+        self.said = torch.zeros(0, acoustic.config.size, device=self.device)  # (T, H) letters of them
         self.owed = 0  # frames at their end that are not settled
         self.is_begun = False
-        said = spread(labels(voice.letters), voice.bounds(1))
-        self.voice_codes, self.voice_letters = voice.codes[0].to(device), torch.tensor(said, device=device)
-        self.latents = codec.latents(voice.codes).to(device)
+        self.voice_codes = voice.codes[0].to(self.device)
+        bounds = voice.bounds(1)
+        places = torch.tensor(spread(range(len(bounds) - 1), bounds), device=self.device)
+        self.voice_said = self._read(labels(voice.letters), lang)[places]
+        self.latents = codec.latents(voice.codes).to(self.device)
+
+    @torch.inference_mode()
+    def _read(self, wanted: Sequence[int], lang: str | None) -> Tensor:
+        """The acoustic model's vectors (L, H) of letters."""
+        labels = torch.tensor([wanted], device=self.device)
+        return self.acoustic.text(labels, numbers([lang], self.device))[0].float()
 
     def copy(self) -> Filler:
         """Another that goes on from here."""
@@ -234,28 +267,31 @@ class Filler:
         """Go on from where another stands."""
         vars(self).update(vars(other))
 
-    def chunks(self, said: Sequence[int], pieces: Iterator[Piece]) -> Iterator[Tensor]:
+    def chunks(self, wanted: Sequence[int], lang: str, pieces: Iterator[Piece]) -> Iterator[Tensor]:
         """Latents (t, D) of a sentence's labels, as soon as there are enough for a chunk."""
+        said = self._read(wanted, lang)
         waiting: list[Piece] = []
         for piece in pieces:
             waiting.append(piece)
             least = NEXT_SECONDS if self.is_begun else FIRST_SECONDS
-            is_last = piece.place + 1 == len(said)
+            is_last = piece.place + 1 == len(wanted)
             if is_last or sum(len(each.codes) for each in waiting) >= least * self.frame_rate:
                 yield self._fill(said, waiting, is_last=is_last)
                 waiting = []
 
-    def _fill(self, said: Sequence[int], pieces: Sequence[Piece], *, is_last: bool) -> Tensor:
-        """Latents of the frames that are settled by these pieces."""
+    def _fill(self, said: Tensor, pieces: Sequence[Piece], *, is_last: bool) -> Tensor:
+        """Latents of the frames that are settled by these pieces; said: (L, H) the sentence's letters."""
         first = torch.tensor([code for piece in pieces for code in piece.codes]).to(self.codes)
-        labels = torch.tensor([said[piece.place] for piece in pieces for _ in piece.codes]).to(self.codes)
-        self.codes, self.letters = torch.cat([self.codes, first]), torch.cat([self.letters, labels])
-        known = torch.cat([self.voice_codes, self.codes]), torch.cat([self.voice_letters, self.letters])
+        if not self.tells_codes:
+            first = torch.full_like(first, self.acoustic.config.codebook_size)
+        places = torch.tensor([piece.place for piece in pieces for _ in piece.codes], device=self.device)
+        self.codes, self.said = torch.cat([self.codes, first]), torch.cat([self.said, said[places]])
+        known = torch.cat([self.voice_codes, self.codes]), torch.cat([self.voice_said, self.said])
         found = self.acoustic.fill(*known, self.latents)
         held = 0 if is_last else min(len(first), round(AHEAD_SECONDS * self.frame_rate))
         settled = found[len(found) - len(first) - self.owed : len(found) - held]
         kept = round(PAST_SECONDS * self.frame_rate)
-        self.codes, self.letters, self.owed = self.codes[-kept:], self.letters[-kept:], held
+        self.codes, self.said, self.owed = self.codes[-kept:], self.said[-kept:], held
         self.is_begun = True
         return settled
 
@@ -319,9 +355,12 @@ def read_config(path: Path) -> VoiceConfig:
         if said := fields.wrong(VoiceConfig, content) or fields.wrong(AcousticConfig, acoustic):
             raise ValueError(said)
         for name, value in {**content, **acoustic}.items():
-            if isinstance(value, (int, float)) and value <= 0 and name != "dropout":
+            if isinstance(value, (int, float)) and value <= 0 and name not in ("dropout", "tells_codes"):
                 raise ValueError(f"{name} must be above 0, not {value}")
         AcousticConfig(**acoustic).conformer()
-        return VoiceConfig(**content)
+        config = VoiceConfig(**content)
+        if config.group > WIDEST_STEP:
+            raise ValueError(f"group is at most {WIDEST_STEP}, not {config.group}: voices are cut to such steps")
+        return config
     except (OSError, ValueError, RecursionError, TypeError, DataError) as error:
         raise WeightsError(f"{path} is of no voice: {' '.join(str(error).split())[:200]}") from error

@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +14,12 @@ from torch import Tensor
 from speechllm.assistant import Assistant
 from speechllm.audio import mark
 from speechllm.audio.clip import Clip
-from speechllm.errors import WeightsError
+from speechllm.errors import TaskError, WeightsError
 from speechllm.language.adapters import merge_lora
 from speechllm.model import SpeechLLM
 from speechllm.speaking import Piece, Sampling
 from speechllm.testing import babble, tiny_codec, tiny_model, tiny_voice
+from speechllm.text_encoder import numbers
 from speechllm.voice import Filler, Said, Voice, beside
 from speechllm.voice_prompt import VoicePrompt
 from speechllm.woven import labels, letters, spread
@@ -123,6 +125,11 @@ def test_the_first_way_is_the_one_that_is_said_without_a_choice(voice: Voice) ->
     assert len(first.latents) == sum(len(piece.codes) for piece in pieces)
 
 
+def test_a_language_without_a_voice_is_refused(voice: Voice) -> None:
+    with pytest.raises(TaskError, match="this model speaks English, German, not French"):
+        next(voice.say(["Bonjour."], "fr"))
+
+
 # Chunks
 
 
@@ -132,7 +139,7 @@ def pieces_of(*frames: int) -> list[Piece]:
 
 
 def fresh(voice: Voice) -> Filler:
-    return Filler(voice.acoustic, voice.codec, voice.own["ann"])
+    return Filler(voice.acoustic, voice.codec, voice.own["ann"], "en")
 
 
 SAID = [5, 6, 7]  # labels of a sentence
@@ -148,7 +155,7 @@ SAID = [5, 6, 7]  # labels of a sentence
     ],
 )
 def test_settled_frames_add_up(voice: Voice, frames: tuple[int, ...], chunks: list[int]) -> None:
-    found = [len(chunk) for chunk in fresh(voice).chunks(SAID, iter(pieces_of(*frames)))]
+    found = [len(chunk) for chunk in fresh(voice).chunks(SAID, "en", iter(pieces_of(*frames)))]
     assert found == chunks
     assert sum(found) == sum(frames)
 
@@ -156,36 +163,48 @@ def test_settled_frames_add_up(voice: Voice, frames: tuple[int, ...], chunks: li
 def test_frames_that_wait_are_settled_by_what_follows(voice: Voice) -> None:
     """Each chunk is what the model fills in when it knows all the frames up to the chunk's end."""
     pieces = pieces_of(40, 110, 4)
-    first, second, _ = fresh(voice).chunks(SAID, iter(pieces))
+    first, second, _ = fresh(voice).chunks(SAID, "en", iter(pieces))
 
     def filled(number: int) -> Tensor:
-        own, told = voice.own["ann"], [(SAID[piece.place], code) for piece in pieces[:number] for code in piece.codes]
+        own, told = voice.own["ann"], [(piece.place, code) for piece in pieces[:number] for code in piece.codes]
         codes = torch.tensor([*own.codes[0].tolist(), *(code for _, code in told)])
-        known = spread(labels(own.letters), own.bounds(1))
-        return voice.acoustic.fill(
-            codes, torch.tensor([*known, *(label for label, _ in told)]), voice.codec.latents(own.codes)
+        known = spread(range(len(labels(own.letters))), own.bounds(1))
+        own_said, said = (
+            voice.acoustic.text(torch.tensor([each]), numbers(["en"]))[0] for each in (labels(own.letters), SAID)
         )
+        said = torch.cat([own_said[known], said[[place for place, _ in told]]])
+        return voice.acoustic.fill(codes, said, voice.codec.latents(own.codes))
 
     assert torch.allclose(first, filled(1)[:30], atol=1e-5)
     assert torch.allclose(second, filled(2)[30:140], atol=1e-5)
     assert not torch.allclose(second[:HELD], filled(1)[30:], atol=1e-3)
 
 
+def test_codes_that_are_not_told_change_nothing(voice: Voice) -> None:
+    def made(shift: int, *, tells_codes: bool) -> Tensor:
+        said = [replace(each, codes=tuple((code + shift) % 16 for code in each.codes)) for each in pieces_of(40, 60, 4)]
+        filler = Filler(voice.acoustic, voice.codec, voice.own["ann"], "en", tells_codes=tells_codes)
+        return torch.cat(list(filler.chunks(SAID, "en", iter(said))))
+
+    assert torch.equal(made(0, tells_codes=False), made(1, tells_codes=False))
+    assert not torch.equal(made(0, tells_codes=True), made(1, tells_codes=True))
+
+
 def test_what_was_said_just_now_stands_before_the_next_sentence(voice: Voice) -> None:
     filler = fresh(voice)
-    list(filler.chunks(SAID, iter(pieces_of(40, 110, 40))))
+    list(filler.chunks(SAID, "en", iter(pieces_of(40, 110, 40))))
     assert filler.owed == 0
-    assert len(filler.codes) == len(filler.letters) == 100  # 2 s
-    (after,) = filler.chunks([5], iter(pieces_of(50)))
-    (alone,) = fresh(voice).chunks([5], iter(pieces_of(50)))
+    assert len(filler.codes) == len(filler.said) == 100  # 2 s
+    (after,) = filler.chunks([5], "en", iter(pieces_of(50)))
+    (alone,) = fresh(voice).chunks([5], "en", iter(pieces_of(50)))
     assert after.shape == alone.shape
     assert not torch.allclose(after, alone, atol=1e-3)
 
 
 def test_a_copy_goes_its_own_way(voice: Voice) -> None:
     filler, untouched = fresh(voice), fresh(voice)
-    list(filler.copy().chunks(SAID, iter(pieces_of(40, 110, 4))))
-    pairs = zip(*(each.chunks(SAID, iter(pieces_of(40, 60, 60))) for each in (filler, untouched)), strict=True)
+    list(filler.copy().chunks(SAID, "en", iter(pieces_of(40, 110, 4))))
+    pairs = zip(*(each.chunks(SAID, "en", iter(pieces_of(40, 60, 60))) for each in (filler, untouched)), strict=True)
     assert all(torch.equal(one, other) for one, other in pairs)
     other = fresh(voice)
     other.take(filler)
@@ -252,7 +271,7 @@ def written(text: str):
     return lambda folder: (folder / "config.json").write_text(text)
 
 
-ACOUSTIC = dict(codebook_size=16, latents=16, size=16, layers=1, heads=2, feed_forward=32, kernel=5)
+ACOUSTIC = dict(codebook_size=16, latents=16, size=16, layers=1, heads=2, feed_forward=32, kernel=5, text_width=16)
 
 
 @pytest.mark.parametrize(
@@ -274,7 +293,8 @@ ACOUSTIC = dict(codebook_size=16, latents=16, size=16, layers=1, heads=2, feed_f
         (rewritten(acoustic={**ACOUSTIC, "layers": 2}), "is missing or of another shape"),
         (rewritten(rank=4), "is missing or of another shape"),
         (rewritten(layers=2), "is missing or of another shape"),
-        (rewritten(group=3), "is missing or of another shape"),
+        (rewritten(group=1), "is missing or of another shape"),
+        (rewritten(group=3), "group is at most 2"),
         (rewritten(codec="/no/such/codec"), "/no/such/codec"),
         (rewritten(voices={"en": "bob"}), "bob.safetensors holds no voice"),
         (rewritten(acoustic={**ACOUSTIC, "heads": 3}), "heads"),

@@ -10,6 +10,7 @@ import json
 import os
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate
 from pathlib import Path
@@ -51,10 +52,23 @@ class Cache:
         return names[shard]
 
 
+@dataclass(frozen=True)
+class Empty:
+    """So many rows, of which nothing is kept."""
+
+    rows: int
+
+    def __len__(self) -> int:
+        return self.rows
+
+    def __getitem__(self, row: int) -> dict[str, Tensor]:
+        return {}
+
+
 class Chosen:
     """Some rows of several caches as one, in the order of `rows`, which count on from cache to cache."""
 
-    def __init__(self, parts: Sequence[Cache], rows: Sequence[int]) -> None:
+    def __init__(self, parts: Sequence[Cache | Empty], rows: Sequence[int]) -> None:
         self.parts, self.rows = parts, rows
         self.ends = list(accumulate(map(len, parts)))
 

@@ -68,12 +68,12 @@ def groups(rows: Sequence[dict], lengths: Sequence[int], most: int, seed: int) -
 
 
 def together(rows: Sequence[dict], voiced: Any, group: Sequence[int], step: int = 1) -> dict[str, Any]:
-    """Rows of one speaker as one: `text`, `codes` (K, T), `labels` (L,) and `places` (T,), which of them a frame says.
+    """Rows of one speaker as one: `lang`, `text`, `codes` (K, T), `labels` (L,) and `places` (T,), one a frame.
 
-    Where rows have `samples` (N,), a whole number of them a frame, so has the result. step: each row's frames are cut
+    What else rows have, a whole number of values a frame, the result has too. step: each row's frames are cut
     to a multiple of it, and so is every stretch of a letter. Raises DataError where letters don't fit into their row.
     """
-    codes, said, places, sounds = [], list[int](), list[int](), []
+    codes, said, places, rest = [], list[int](), list[int](), dict[str, list[Tensor]]()
     for number in group:
         found, text = voiced[number], letters(rows[number]["text"])
         frames = found["codes"].shape[1]
@@ -81,15 +81,16 @@ def together(rows: Sequence[dict], voiced: Any, group: Sequence[int], step: int 
         codes.append(found["codes"][:, : bounds[-1]].long())
         places += spread(range(len(said), len(said) + len(bounds) - 1), bounds)
         said += labels(text)
-        if "samples" in found:
-            sounds.append(found["samples"][: len(found["samples"]) // frames * bounds[-1]])
-    whole = {
+        for name in found.keys() - {"codes", "spans"}:
+            rest.setdefault(name, []).append(found[name][: len(found[name]) // frames * bounds[-1]])
+    return {
+        "lang": rows[group[0]].get("lang"),
         "text": " ".join(_lowered(rows[number]["text"]) for number in group),
         "codes": torch.cat(codes, 1),
         "labels": torch.tensor(said),
         "places": torch.tensor(places),
+        **{name: torch.cat(parts) for name, parts in rest.items()},
     }
-    return whole | ({"samples": torch.cat(sounds)} if sounds else {})
 
 
 def fits(row: dict, voiced: dict[str, Tensor], step: int) -> bool:

@@ -16,8 +16,10 @@ from torch.nn import functional as F
 from speechllm.encoders.ctc import ALPHABET
 from speechllm.language.base import Language
 from speechllm.language.vocabulary import Vocabulary
+from speechllm.text_encoder import TextEncoder
 
-INNER = 320  # width in which the later codes of a step take in the earlier ones
+INNER = 256  # width in which the later codes of a step take in the earlier ones
+TEXT_WIDTH = 128  # inside the text encoder
 
 
 class SpeechTokens(nn.Module):
@@ -33,31 +35,34 @@ class SpeechTokens(nn.Module):
         self.codes, self.group = codes, group
         self.embedding = nn.Embedding(group * codes + 1, size)  # the last row: nothing was said yet
         self.letters = nn.Embedding(len(ALPHABET), size)
-        self.following = nn.Embedding(len(ALPHABET), size)
+        self.text = TextEncoder(size, TEXT_WIDTH)
         self.head = nn.Linear(size, codes, bias=False)  # of a step's first code
         self.later = nn.ModuleList(_Later(size, codes) for _ in range(group - 1))
         self.done = _Later(size, 1)
         nn.init.normal_(self.embedding.weight, std=0.02)
+        nn.init.zeros_(self.text.out.weight)
 
     @torch.no_grad()
     def begin(self, language: Language, vocabulary: Vocabulary) -> None:
         """Let letters begin as the LLM's own one-letter pieces."""
         for label, letter in enumerate(ALPHABET.letters, start=1):
             ids = torch.tensor(vocabulary.encode(letter), device=language.device)
-            row = language.embed(ids).mean(0).float()
-            self.letters.weight[label], self.following.weight[label] = row, 0.5 * row
+            self.letters.weight[label] = language.embed(ids).mean(0).float()
 
-    def embed(self, before: Tensor, letters: Tensor, following: Tensor) -> Tensor:
+    def read(self, labels: Tensor, languages: Tensor) -> Tensor:
+        """Vectors (B, L, H) of letters (B, L), padded with 0, in languages (B,): see `TextEncoder.forward`."""
+        return self.letters(labels) + self.text(labels, languages)
+
+    def embed(self, before: Tensor, said: Tensor) -> Tensor:
         """Embeddings (…, H) of steps.
 
         Args:
             before: (…, G) int, codes of the step before; -1 where there was none.
-            letters, following: (…) int, labels of the letter that is said and of the next one.
+            said: (…, H), what `read` gives for the letter that is said.
         """
         places = before + self.codes * torch.arange(self.group, device=before.device)
         none = torch.full_like(before, self.group * self.codes)
-        steps = self.embedding(torch.where(before < 0, none, places)).sum(-2)
-        return steps + self.letters(letters) + self.following(following)
+        return self.embedding(torch.where(before < 0, none, places)).sum(-2) + said
 
     def scores(self, hidden: Tensor, said: Tensor) -> Tensor:
         """Logits (…, C) float32 of a step's next code, by hidden states (…, H) and its codes so far (…, n), n < G."""

@@ -20,6 +20,7 @@ from speechllm.codecs.quantise import draw_depths
 from speechllm.codecs.spectral import SpectralCodec
 from speechllm.data.voiced import fits, groups, together
 from speechllm.errors import DataError
+from speechllm.text_encoder import numbers
 from speechllm.training.batching import pad
 from speechllm.training.loop import Schedule
 
@@ -39,6 +40,9 @@ class AcousticOptions:
     prompt_frames: tuple[int, int] = (40, 160)  # of a prompt; at most half of the row
     unprompted: float = 0.05  # share of the rows without a prompt
     unlettered: float = 0.05  # share of the rows whose letters are not told
+    uncoded: float = 0.4  # share of the rows whose codes after the prompt are not told: letters say what is said
+    unnamed: float = 0.2  # share of the rows whose language is not told
+    said: float = 0.5  # share of the others, of those that the LLM has said over, whose codes are as it says them
     wrong: float = 0.8  # of a row's codes are others, at most: those that the LLM says are not those of a recording
     crop_frames: int = 90  # of each row are made sound of
     real: float = 0.2  # share of the rows that are made sound of by their real codes
@@ -60,8 +64,10 @@ class Batch:
     """Rows of one speaker each: a prompt, then what is to be said."""
 
     codes: Tensor  # (B, K, T) int64
-    heard: Tensor  # (B, T) of the first codebook, some of them wrong
-    letters: Tensor  # (B, T)
+    heard: Tensor  # (B, T) of the first codebook, some of them wrong or not told
+    labels: Tensor  # (B, L) of the letters
+    places: Tensor  # (B, T) which of them a frame says; -1: not told
+    languages: Tensor  # (B,)
     lengths: Tensor  # (B,)
     prompts: Tensor  # (B,) frames
     starts: Tensor  # (B,) first frame of the crop
@@ -80,14 +86,16 @@ class Rows:
 
     Args:
         rows: what is said (text), by whom (corpus, speaker).
-        voiced: of each row `codes` (K, T), `spans` (L, 2) and `samples` (N,) int16.
-        hop: samples a frame.
+        voiced: of each row `codes` (K, T), `spans` (L, 2), `samples` (N,) int16, and `said` (T,) where the LLM said it.
+        hop: samples a frame. codebook_size: of the first codebook.
 
     Raises DataError where no speaker says enough for a prompt and a crop.
     """
 
-    def __init__(self, rows: Sequence[dict], voiced: Any, options: AcousticOptions, hop: int) -> None:
-        self.rows, self.voiced, self.options, self.hop = rows, voiced, options, hop
+    def __init__(
+        self, rows: Sequence[dict], voiced: Any, options: AcousticOptions, hop: int, codebook_size: int
+    ) -> None:
+        self.rows, self.voiced, self.options, self.hop, self.codebook_size = rows, voiced, options, hop, codebook_size
         fitting = [i for i in range(len(rows)) if fits(rows[i], voiced[i], 1)]
         lengths = [voiced[i]["codes"].shape[1] for i in fitting]
         grouped = groups([rows[i] for i in fitting], lengths, 2 * options.frames, options.seed)
@@ -102,14 +110,16 @@ class Rows:
         rng = random.Random(f"{options.seed}/{number}")
         drawn = [self._row(rng) for _ in range(options.batch)]
         codes, lengths = pad([row["codes"].T for row in drawn])
-        letters, _ = pad([row["letters"] for row in drawn])
-        heard, _ = pad([_mistaken(row["codes"][0], row["prompt"], options.wrong, rng) for row in drawn])
+        (labels, _), (places, _), (heard, _) = (
+            pad([row[name] for row in drawn]) for name in ("labels", "places", "heard")
+        )
+        languages = numbers([row["lang"] if rng.random() >= options.unnamed else None for row in drawn])
         generator = torch.Generator().manual_seed(rng.randrange(1 << 30))
         depths = draw_depths(len(drawn), options.depths, options.depth_share, generator)
         depths = torch.where(torch.rand(len(drawn), generator=generator) < options.real, depths, 0)
         first = rng.randint(0, options.crop_frames - options.judged_frames) * self.hop
         return Batch(
-            codes.transpose(1, 2), heard, letters, lengths,
+            codes.transpose(1, 2), heard, labels, places, languages, lengths,
             torch.tensor([row["prompt"] for row in drawn]), torch.tensor([row["start"] for row in drawn]), depths,
             torch.stack([row["samples"] for row in drawn]), slice(first, first + options.judged_frames * self.hop),
         )  # fmt: skip
@@ -123,14 +133,27 @@ class Rows:
         most = min(options.prompt_frames[1], (end - begin) // 2, end - begin - options.crop_frames)
         prompt = 0 if rng.random() < options.unprompted else rng.randint(options.prompt_frames[0], most)
         start = rng.randint(prompt, end - begin - options.crop_frames)
+        places = row["places"][begin:end]
         samples = row["samples"][(begin + start) * self.hop : (begin + start + options.crop_frames) * self.hop]
         return {
             "codes": row["codes"][:, begin:end],
-            "letters": row["labels"][row["places"]][begin:end] * (rng.random() >= options.unlettered),
+            "heard": self._heard(row, slice(begin, end), prompt, rng),
+            "labels": row["labels"],
+            "places": places if rng.random() >= options.unlettered else torch.full_like(places, -1),
+            "lang": row["lang"],
             "prompt": prompt,
             "start": start,
             "samples": samples.float() / FULL_SCALE,
         }
+
+    def _heard(self, row: dict[str, Any], frames: slice, prompt: int, rng: random.Random) -> Tensor:
+        """The first codebook of some frames as the model reads it: after the prompt not told, the LLM's, or wrong."""
+        real = row["codes"][0, frames]
+        if rng.random() < self.options.uncoded:
+            return torch.cat([real[:prompt], torch.full_like(real[prompt:], self.codebook_size)])
+        if "said" in row and rng.random() < self.options.said:
+            return torch.cat([real[:prompt], row["said"][frames][prompt:]])
+        return _mistaken(real, prompt, self.options.wrong, rng)
 
 
 def _mistaken(codes: Tensor, prompt: int, most: float, rng: random.Random) -> Tensor:
@@ -172,7 +195,7 @@ class AcousticLearner(nn.Module):
         """Sound (B, N) of the crops, and how far the latents are from those of the codes, in their deviation."""
         with torch.no_grad():
             real = self.quantiser.decode(batch.codes)
-        found = self.acoustic(batch.heard, batch.letters, batch.lengths, real, batch.prompts)
+        found = self.acoustic(batch.heard, self._said(batch), batch.lengths, real, batch.prompts)
         place = torch.arange(real.shape[1], device=real.device)
         wanted = (place >= batch.prompts[:, None]) & (place < batch.lengths[:, None])
         error = ((found - real) / self.acoustic.deviation).square().mean(-1)
@@ -180,6 +203,12 @@ class AcousticLearner(nn.Module):
         rows = torch.arange(len(frames), device=real.device)[:, None]
         sounded = torch.where((batch.depths > 0)[:, None, None], self._real(batch, rows, frames), found[rows, frames])
         return self.decoder(sounded), {"latent": error[wanted].mean()}
+
+    def _said(self, batch: Batch) -> Tensor:
+        """The letter's vector (B, T, H) of each frame."""
+        letters = self.acoustic.text(batch.labels, batch.languages)
+        places = batch.places.unsqueeze(-1)
+        return letters.gather(1, places.clamp(min=0).expand(-1, -1, letters.shape[2])) * (places >= 0)
 
     @torch.no_grad()
     def _real(self, batch: Batch, rows: Tensor, frames: Tensor) -> Tensor:

@@ -38,7 +38,9 @@ _ABOVE_ZERO = frozenset(
     {"steps", "lr", "clip", "save_every", "log_every", "size", "layers", "frames", "tokens", "longest", "rows"}
     | {"whole_head_every", "stack", "inner", "alpha", "batch", "crop_seconds", "judged_seconds"}
 )
-_SHARES = frozenset({"phone_share", "dropout", "depth_share"})
+_SHARES = frozenset(
+    {"phone_share", "dropout", "depth_share", "real", "wrong", "unprompted", "unlettered", "uncoded", "unnamed"}
+)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The run that teaches a trained model to speak: codes of recordings, then the stages `acoustic` and `speak`."""
+"""The run that teaches a trained model to speak: codes of recordings, then the stages `speak` and `acoustic`."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ from speechllm.training import adversarial, checkpoint
 from speechllm.training.acoustic import AcousticLearner, AcousticOptions, Rows, padded
 from speechllm.training.codec import sound_cache
 from speechllm.training.loop import fit, load_trained, make_accelerator
+from speechllm.training.said_over import said_over
 from speechllm.training.speaking import Speaking, SpeakObjective, SpeakOptions
 from speechllm.voice import VoiceConfig
 from speechllm.voice_prompt import VoicePrompt, listen
@@ -48,6 +49,7 @@ class VoicesOptions:
     base: str = "pocket"  # the model that learns to speak: its encoder aligns, its LLM gets an adapter
     codec: str = "pocket-codec"  # name or folder
     longest: float = 16.0  # seconds of a recording
+    tells_codes: bool = True  # in speaking: see `voice.VoiceConfig`
     defaults: dict[str, str] = field(default_factory=dict)  # the corpus whose voice speaks a language (ISO 639-1)
 
 
@@ -60,8 +62,8 @@ class VoiceRun:
 
     def train(self) -> Path:
         """Both stages, each from its newest checkpoint."""
-        self.train_acoustic()
         self.train_speak()
+        self.train_acoustic()
         return self.export()
 
     def rows(self, corpus: str) -> list[dict]:
@@ -78,13 +80,33 @@ class VoiceRun:
 
         Rows with digits are left out: they were said in letters that are not there.
         """
-        made_by = [weights.get(name) / "model.safetensors" for name in (self.voices.base, self.voices.codec)]
-        key = cache.digest(*map(sha256, made_by))
-        by_corpus = [self.rows(corpus) for corpus in corpora]
-        parts = [voiced(self.folder / "cache", key, each, self.codec, self.model.ear) for each in by_corpus]
-        rows = [row for each in by_corpus for row in each]
+        rows, parts = list[dict](), list[cache.Cache]()
+        for corpus in corpora:
+            these, codes = self._voiced(corpus)
+            rows += these
+            parts.append(codes)
         kept = [i for i, row in enumerate(rows) if not any(letter.isdigit() for letter in row["text"])]
         return [rows[i] for i in kept], cache.Chosen(parts, kept)
+
+    def _voiced(self, corpus: str) -> tuple[list[dict], cache.Cache]:
+        rows = self.rows(corpus)
+        return rows, voiced(self.folder / "cache", self._key, rows, self.codec, self.model.ear)
+
+    @cached_property
+    def _key(self) -> str:
+        """Names what makes codes and letters."""
+        made_by = [weights.get(name) / "model.safetensors" for name in (self.voices.base, self.voices.codec)]
+        return cache.digest(*map(sha256, made_by))
+
+    def _said(self, corpus: str) -> cache.Cache | cache.Empty:
+        """A corpus whose voice is the model's own, as the trained LLM says it over; of others nothing."""
+        rows, codes = self._voiced(corpus)
+        if corpus not in self.voices.defaults.values():
+            return cache.Empty(len(rows))
+        load_trained(self._speaking, self._newest(SPEAK)["module"])
+        key = cache.digest(self._key, asdict(self.speak))
+        with self.accelerator.autocast():
+            return said_over(self.folder / "cache", key, rows, codes, self._speaking.eval(), self.model.vocabulary)
 
     @cached_property
     def model(self) -> SpeechLLM:
@@ -98,14 +120,15 @@ class VoiceRun:
         return pocket.load(weights.get(self.voices.codec), "cpu")
 
     def train_acoustic(self) -> None:
-        """The latents from the first codebook, and the codec's decoder."""
+        """The latents from the first codebook, and the codec's decoder; once the LLM has learned to speak."""
         options, learner = self.acoustic, self._acoustic()
         rows, found = self.voiced(options.corpora)
-        hop = self.codec.hop_length
-        voiced = _Sounding(found, cache.Chosen([self._sounds(each) for each in options.corpora], found.rows), hop)
+        hop, size = self.codec.hop_length, self.codec.codebook_size
+        beside = ([kept(each) for each in options.corpora] for kept in (self._sounds, self._said))
+        voiced = _Sounding(found, *(cache.Chosen(parts, found.rows) for parts in beside), hop)
         every = max(1, len(rows) // 200)
         learner.measure(torch.cat([voiced[i]["codes"].long() for i in range(0, len(rows), every)], 1)[None])
-        batches = Rows(rows, voiced, options, hop)
+        batches = Rows(rows, voiced, options, hop, size)
         adversarial.fit(batches, learner, self.codec.sample_rate, options, self.folder / ACOUSTIC, self.accelerator)
 
     def _sounds(self, corpus: str) -> cache.Cache:
@@ -150,7 +173,7 @@ class VoiceRun:
         options = self.speak
         config = VoiceConfig(
             self.voices.codec, options.group, options.layers, options.rank, options.alpha,
-            asdict(learner.acoustic.config),
+            self.voices.tells_codes, asdict(learner.acoustic.config),
             {lang: Path(corpus).name for lang, corpus in self.voices.defaults.items()},
         )  # fmt: skip
         parts = {"language": speaking.language.body, "tokens": speaking.tokens, "acoustic": learner.acoustic}
@@ -185,10 +208,10 @@ class VoiceRun:
 
 
 class _Sounding:
-    """Rows with their codes, spans and samples, the samples as long as the codes."""
+    """Rows with their codes, spans, samples, as long as the codes, and the LLM's codes where it has said them over."""
 
-    def __init__(self, voiced: cache.Chosen, sounds: cache.Chosen, hop: int) -> None:
-        self.voiced, self.sounds, self.hop = voiced, sounds, hop
+    def __init__(self, voiced: cache.Chosen, sounds: cache.Chosen, said: cache.Chosen, hop: int) -> None:
+        self.voiced, self.sounds, self.said, self.hop = voiced, sounds, said, hop
 
     def __len__(self) -> int:
         return len(self.voiced)
@@ -196,4 +219,5 @@ class _Sounding:
     def __getitem__(self, row: int) -> dict[str, Tensor]:
         found = self.voiced[row]
         samples = padded(self.sounds[row]["samples"], found["codes"].shape[1], self.hop)
-        return {**found, "samples": samples}
+        said = {name: codes.long() for name, codes in self.said[row].items()}
+        return {**found, **said, "samples": samples}

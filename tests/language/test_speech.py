@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 
 from speechllm.encoders.ctc import ALPHABET
@@ -26,13 +27,11 @@ def tokens(language: Language) -> SpeechTokens:
     return SpeechTokens(language.size, 16).eval()
 
 
-def test_a_step_reads_the_one_before_its_letter_and_the_next(tokens: SpeechTokens) -> None:
-    before, letter, following = torch.tensor([[3, 15], [-1, -1]]), torch.tensor([5, 6]), torch.tensor([6, 0])
-    found = tokens.embed(before, letter, following)
-    rows = tokens.embedding.weight
-    known = rows[3] + rows[16 + 15] + tokens.letters.weight[5] + tokens.following.weight[6]
-    assert torch.allclose(found[0], known)
-    assert torch.allclose(found[1], 2 * rows[32] + tokens.letters.weight[6] + tokens.following.weight[0])
+def test_a_step_reads_the_one_before_and_its_letter(tokens: SpeechTokens) -> None:
+    before, said = torch.tensor([[3, 15], [-1, -1]]), torch.randn(2, tokens.letters.embedding_dim)
+    found, rows = tokens.embed(before, said), tokens.embedding.weight
+    assert torch.allclose(found[0], rows[3] + rows[16 + 15] + said[0])
+    assert torch.allclose(found[1], 2 * rows[32] + said[1])
 
 
 def test_letters_begin_as_the_word_pieces_of_the_language(
@@ -92,7 +91,12 @@ def test_a_code_that_fills_the_window_is_drawn_anew() -> None:
 
 def spoken(language: Language, tokens: SpeechTokens, seed: int, **options: float) -> list[Piece]:
     prompt = language.embed(torch.tensor([2, 7, 9]))
-    return list(say(language, tokens, prompt, [3, 4], SAID, 0.04, Sampling(seed=seed, **options)))
+    return list(say(language, tokens, prompt, [3, 4], SAID, read(tokens), 0.04, Sampling(seed=seed, **options)))
+
+
+def read(tokens: SpeechTokens) -> Tensor:
+    with torch.no_grad():
+        return tokens.read(torch.tensor([SAID]), torch.tensor([0]))[0]
 
 
 def slow(tokens: SpeechTokens) -> SpeechTokens:
@@ -120,9 +124,8 @@ def test_what_is_said_is_what_one_pass_over_it_predicts(language: Language, toke
     steps = torch.tensor([code for piece in pieces for code in piece.codes]).unflatten(0, (-1, 2))
     places = [piece.place for piece in pieces for _ in piece.codes[::2]]
     before = torch.cat([torch.tensor([[3, 4]]), steps[:-1]])
-    said = torch.tensor([*SAID, 0])
-    rows = tokens.embed(before, said[places], said[[place + 1 for place in places]])
     with torch.no_grad():
+        rows = tokens.embed(before, read(tokens)[places])
         hidden = language(torch.cat([language.embed(torch.tensor([2, 7, 9])), rows])[None])[0, 3:]
     assert torch.equal(tokens.scores(hidden, steps[:, :0]).argmax(-1), steps[:, 0])
     assert torch.equal(tokens.scores(hidden, steps[:, :1]).argmax(-1), steps[:, 1])

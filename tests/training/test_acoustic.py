@@ -12,6 +12,7 @@ from speechllm.acoustic import Acoustic, AcousticConfig
 from speechllm.codecs.pocket import PocketCodec
 from speechllm.codecs.spectral import SpectralCodec, SpectralConfig
 from speechllm.errors import DataError
+from speechllm.text_encoder import numbers
 from speechllm.training.acoustic import AcousticLearner, AcousticOptions, Batch, Rows, padded
 from speechllm.training.loop import Schedule
 from speechllm.woven import edges, labels, spread
@@ -19,8 +20,8 @@ from speechllm.woven import edges, labels, spread
 CONFIG = AcousticConfig(codebook_size=16, latents=12, size=16, layers=1, heads=2, feed_forward=32, kernel=3)
 HOP = 4  # samples a frame of the rows below
 OPTIONS = AcousticOptions(
-    Schedule(1), ("toy",), batch=6, frames=60, prompt_frames=(6, 20), unprompted=0.0, unlettered=0.0, wrong=0.5,
-    crop_frames=16, judged_frames=8, depths=(1, 2, 3),
+    Schedule(1), ("toy",), batch=6, frames=60, prompt_frames=(6, 20), unprompted=0.0, unlettered=0.0, uncoded=0.0,
+    unnamed=0.0, wrong=0.5, crop_frames=16, judged_frames=8, depths=(1, 2, 3),
 )  # fmt: skip
 
 
@@ -39,8 +40,9 @@ def model() -> Acoustic:
 def drawn(rows: int, frames: int, seed: int = 1) -> tuple[Tensor, Tensor, Tensor]:
     """Codes, letters and latents of rows."""
     generator = torch.Generator().manual_seed(seed)
-    codes, letters = (torch.randint(16, (rows, frames), generator=generator) for _ in range(2))
-    return codes, letters, torch.randn(rows, frames, 12, generator=generator)
+    codes = torch.randint(16, (rows, frames), generator=generator)
+    said, latents = (torch.randn(rows, frames, width, generator=generator) for width in (16, 12))
+    return codes, said, latents
 
 
 LENGTH, PROMPT = torch.tensor([12]), torch.tensor([4])
@@ -65,7 +67,7 @@ def test_codes_and_letters_are_read_everywhere(model: Acoustic) -> None:
         other[0, place] = (other[0, place] + 1) % 16
         assert not torch.equal(model(other, letters, LENGTH, latents, PROMPT)[:, 4:], found[:, 4:])
         other = letters.clone()
-        other[0, place] = (other[0, place] + 1) % 16
+        other[0, place] += 1
         assert not torch.equal(model(codes, other, LENGTH, latents, PROMPT)[:, 4:], found[:, 4:])
 
 
@@ -115,13 +117,13 @@ class Voiced:
 
 FRAMES = (50, 40, 90, 70)
 TEXTS = [
-    {"text": text, "corpus": "toy", "speaker": name}
+    {"text": text, "corpus": "toy", "speaker": name, "lang": "de"}
     for text, name in zip(("A cat", "sat up", "oh my", "so long"), "aabb", strict=True)
 ]
 
 
 def rows(options: AcousticOptions = OPTIONS, frames: tuple[int, ...] = FRAMES) -> Rows:
-    return Rows(TEXTS, Voiced(*frames), options, HOP)
+    return Rows(TEXTS, Voiced(*frames), options, HOP, 9999)
 
 
 def test_a_batch_has_one_content_whenever_it_is_asked_for() -> None:
@@ -140,7 +142,7 @@ def test_rows_have_their_shapes_and_prompts_their_bounds() -> None:
         batch = made[number]
         longest = int(batch.lengths.max())
         assert batch.codes.shape == (6, 3, longest)
-        assert batch.heard.shape == batch.letters.shape == (6, longest)
+        assert batch.heard.shape == batch.places.shape == (6, longest)
         assert batch.samples.shape == (6, 16 * HOP)
         assert batch.judged.stop - batch.judged.start == 8 * HOP
         assert batch.judged.start >= 0 and batch.judged.stop <= 16 * HOP
@@ -166,6 +168,16 @@ def test_some_codes_after_the_prompt_are_those_of_another_place_of_the_row() -> 
     assert wrong / all_of_them == pytest.approx(0.25, abs=0.05)  # of a share drawn from 0 to 0.5
     exact = rows(replace(OPTIONS, wrong=0.0))[0]
     assert torch.equal(exact.heard, exact.codes[:, 0])
+    made = rows(replace(OPTIONS, said=1.0))
+    made.voiced = [{**Voiced(*FRAMES)[row], "said": torch.full((frames,), 55)} for row, frames in enumerate(FRAMES)]
+    batch = made[0]
+    for row, (length, prompt) in enumerate(zip(batch.lengths.tolist(), batch.prompts.tolist(), strict=True)):
+        assert torch.equal(batch.heard[row, :prompt], batch.codes[row, 0, :prompt])
+        assert (batch.heard[row, prompt:length] == 55).all()
+    untold = rows(replace(OPTIONS, uncoded=1.0))[0]
+    for row, (length, prompt) in enumerate(zip(untold.lengths.tolist(), untold.prompts.tolist(), strict=True)):
+        assert torch.equal(untold.heard[row, :prompt], untold.codes[row, 0, :prompt])
+        assert (untold.heard[row, prompt:length] == 9999).all()
 
 
 def test_samples_and_letters_belong_to_their_frames() -> None:
@@ -181,7 +193,9 @@ def test_samples_and_letters_belong_to_their_frames() -> None:
             real = batch.codes[row, 0]
             assert torch.equal((batch.samples[row, ::HOP] * 32767).round().long(), real[start : start + 16])
             length = int(batch.lengths[row])
-            assert batch.letters[row, :length].tolist() == [letters[code] for code in real[:length].tolist()]
+            assert batch.labels[row, batch.places[row, :length]].tolist() == [
+                letters[code] for code in real[:length].tolist()
+            ]
 
 
 def test_a_row_is_of_one_speaker() -> None:
@@ -196,8 +210,10 @@ def test_a_row_is_of_one_speaker() -> None:
 
 
 def test_shares_of_rows_without_prompt_letters_or_real_codes() -> None:
-    bare = rows(replace(OPTIONS, unprompted=1.0, unlettered=1.0, real=0.0))[0]
-    assert not bare.prompts.any() and not bare.letters.any() and not bare.depths.any()
+    bare = rows(replace(OPTIONS, unprompted=1.0, unlettered=1.0, real=0.0, unnamed=1.0))[0]
+    assert not bare.prompts.any() and not bare.depths.any() and not bare.languages.any()
+    assert all((places[:length] == -1).all() for places, length in zip(bare.places, bare.lengths, strict=True))
+    assert (rows()[0].languages == numbers(["de"])).all()
     real = rows(replace(OPTIONS, real=1.0, depth_share=0.0))[0]
     assert (real.depths == 3).all()
 
@@ -230,12 +246,23 @@ def learner() -> AcousticLearner:
 def batch_of(rows: int = 2, frames: int = 40, depths: tuple[int, ...] = (0, 2)) -> Batch:
     generator = torch.Generator().manual_seed(3)
     codes = torch.randint(16, (rows, 3, frames), generator=generator)
-    letters = torch.randint(16, (rows, frames), generator=generator)
+    labels = torch.randint(1, 16, (rows, 9), generator=generator)
+    places = torch.randint(-1, 9, (rows, frames), generator=generator)
     count = torch.full((rows,), 1)
     return Batch(
-        codes, codes[:, 0], letters, frames * count - torch.arange(rows), 8 * count, 10 * count,
+        codes, codes[:, 0], labels, places, count, frames * count - torch.arange(rows), 8 * count, 10 * count,
         torch.tensor(depths), torch.zeros(rows, 16 * 320), slice(0, 8 * 320),
     )  # fmt: skip
+
+
+def said(learner: AcousticLearner, batch: Batch) -> Tensor:
+    """The vector of each frame's letter, nothing where it is not told."""
+    letters = learner.acoustic.text(batch.labels, batch.languages)
+    rows = [
+        [each[place] * (place >= 0) for place in places.tolist()]
+        for each, places in zip(letters, batch.places, strict=True)
+    ]
+    return torch.stack([torch.stack(row) for row in rows])
 
 
 def test_the_decoder_and_the_model_learn_and_the_codebooks_do_not(learner: AcousticLearner) -> None:
@@ -262,7 +289,7 @@ def test_the_error_is_in_deviations_after_the_prompt(learner: AcousticLearner) -
     flat = real.flatten(0, 1)
     assert torch.allclose(learner.acoustic.mean, flat.mean(0), atol=1e-6)
     assert torch.allclose(learner.acoustic.deviation, flat.std(0), atol=1e-6)
-    found = learner.acoustic(batch.heard, batch.letters, batch.lengths, real, batch.prompts)
+    found = learner.acoustic(batch.heard, said(learner, batch), batch.lengths, real, batch.prompts)
     errors = [
         F.mse_loss(found[row, 8:length] / flat.std(0), real[row, 8:length] / flat.std(0), reduction="none").mean(-1)
         for row, length in enumerate(batch.lengths.tolist())
@@ -277,7 +304,7 @@ def test_sound_is_made_of_what_was_predicted_or_of_real_codes_by_depth(learner: 
     with torch.no_grad():
         made, _ = learner(batch)
         real = learner.quantiser.decode(batch.codes)
-        found = learner.acoustic(batch.heard, batch.letters, batch.lengths, real, batch.prompts)
+        found = learner.acoustic(batch.heard, said(learner, batch), batch.lengths, real, batch.prompts)
         assert torch.allclose(made[0], learner.decoder(found[:1, 10:26])[0], atol=1e-5)
         for row, depth in enumerate((1, 2, 3), start=1):
             coarse = learner.quantiser.decode(batch.codes[row : row + 1, :depth])

@@ -1,5 +1,7 @@
 """The stage `speak`: rows as inference writes them, a loss over speech alone, and that it learns."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -8,7 +10,8 @@ from speechllm.encoders.ctc import ALPHABET
 from speechllm.language.speech import SpeechTokens
 from speechllm.model import SpeechLLM
 from speechllm.training.loop import Schedule
-from speechllm.training.speaking import Speaking, SpeakObjective, SpeakOptions, write
+from speechllm.training.said_over import said_over
+from speechllm.training.speaking import Speaking, SpeakObjective, SpeakOptions, batched, write
 from speechllm.woven import PAUSE
 
 CODES = torch.arange(28).view(2, 14) % 8
@@ -53,8 +56,8 @@ def test_a_row_is_a_request_and_steps(tiny: SpeechLLM) -> None:
     assert torch.equal(row.codes.flatten(), CODES[0])
     assert int(row.is_done.sum()) == 5 and bool(row.is_done[-1])
     ends = row.is_done.nonzero()[:-1, 0]
-    assert torch.equal(row.letters[ends + 1], row.following[ends])
-    assert int(row.following[-1]) == 0
+    assert torch.equal(row.places[ends + 1], row.places[ends] + 1)
+    assert int(row.places[-1]) == len(row.labels) - 1
 
 
 def test_the_loss_is_that_of_rows_alone_and_falls(tiny: SpeechLLM, tokens: SpeechTokens) -> None:
@@ -85,6 +88,31 @@ def test_the_loss_is_that_of_rows_alone_and_falls(tiny: SpeechLLM, tokens: Speec
         loss.backward()
         optimizer.step()
     assert loss.item() < 0.7 * whole.item()
+
+
+def test_steps_are_said_over_after_the_steps_before_them(tiny: SpeechLLM, tokens: SpeechTokens) -> None:
+    module = Speaking(tiny.language, tokens)
+    rows = [write(together([ROW], [FOUND], [0], 2), 2, tiny.vocabulary, n) for n in (0, 1)]
+    batch = batched(rows, [row.read for row in rows])
+    drawn = module.drawn(batch, 1e-4, torch.Generator())
+    assert [each.shape for each in drawn] == [(7, 2), (7, 2)]
+    for row, found in zip(rows, drawn, strict=True):
+        letters = tokens.read(row.labels[None], torch.tensor([0]))[0]
+        steps = tokens.embed(row.read, letters[row.places])
+        hidden = tiny.language(torch.cat([tiny.language.embed(row.prompt), steps])[None])[0, len(row.prompt) :]
+        assert torch.equal(found[:, 0], tokens.scores(hidden, found[:, :0]).argmax(-1))
+        assert torch.equal(found[:, 1], tokens.scores(hidden, found[:, :1]).argmax(-1))
+
+
+def test_what_is_said_over_is_as_long_as_its_codes(tiny: SpeechLLM, tokens: SpeechTokens, tmp_path: Path) -> None:
+    module, crowded = Speaking(tiny.language, tokens), {**ROW, "text": "A b c d e f"}
+    odd = {**FOUND, "codes": torch.cat([FOUND["codes"], FOUND["codes"][:, :1]], 1)}
+    rows, voiced = [{**row, "audio": str(n)} for n, row in enumerate((ROW, ROW, crowded))], [FOUND, odd, FOUND]
+    found = said_over(tmp_path, "key", rows, voiced, module, tiny.vocabulary)  # type: ignore[arg-type]
+    assert [len(found[row]["said"]) for row in range(3)] == [14, 15, 14]
+    assert not torch.equal(found[0]["said"], FOUND["codes"][0])
+    assert int(found[1]["said"][-1]) == int(odd["codes"][0, -1])
+    assert torch.equal(found[2]["said"], FOUND["codes"][0])
 
 
 def test_some_steps_are_read_wrong(tiny: SpeechLLM, tokens: SpeechTokens) -> None:

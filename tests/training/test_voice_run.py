@@ -114,11 +114,11 @@ def test_a_kill_between_the_stages_changes_nothing(home: Path, monkeypatch: pyte
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(VoiceRun, "train_speak", killed)
+        patched.setattr(VoiceRun, "train_acoustic", killed)
         with pytest.raises(KeyboardInterrupt):
             run(home, "cut").train()
-    assert checkpoint.newest_step(home / "cut" / "acoustic") == STEPS
-    with pytest.raises(DataError, match="stage speak has no checkpoint"):
+    assert checkpoint.newest_step(home / "cut" / "speak") == STEPS
+    with pytest.raises(DataError, match="stage acoustic has no checkpoint"):
         run(home, "cut").export()
     out = run(home, "cut").train()
     whole = home / "whole" / "model" / "voice"
@@ -127,7 +127,7 @@ def test_a_kill_between_the_stages_changes_nothing(home: Path, monkeypatch: pyte
         mine, theirs = tensors.load(out / "voice" / path.name), tensors.load(path)
         assert mine.keys() == theirs.keys()
         assert all(torch.equal(each, theirs[name]) for name, each in mine.items()), path.name
-    assert len((home / "cut" / "acoustic" / "log.jsonl").read_text().splitlines()) == STEPS
+    assert len((home / "cut" / "speak" / "log.jsonl").read_text().splitlines()) == STEPS
 
 
 def test_rows_that_cannot_be_learned_from_are_left_out(home: Path) -> None:
