@@ -5,10 +5,10 @@
 
 Spread spectrum (Cox et al. 1997, "Secure spread spectrum watermarking for multimedia"): a noise pattern with a period
 of 1 s, from 800 to 3400 Hz, is laid under the sound in frames of 24 ms that give it the host's own smoothed spectrum,
-19.5 dB below. The detector makes the spectrum of what it hears flat, folds it at the period and correlates it with the
+14 dB below. The detector makes the spectrum of what it hears flat, folds it at the period and correlates it with the
 pattern at every shift: a peak says that the mark is there. The pattern is a sum of whole Hz, the same at every rate.
 
-Sound over mark is 31.3 dB on read and synthetic speech (segmental: 34.3 dB): the mark has only a part of the spectrum.
+Sound over mark is 26 dB on read speech (segmental: 29 dB): the mark has only a part of the spectrum.
 `bench/watermark.py` measures that and how often the mark is found. It tells where sound came from; it does not
 withstand someone who reads this file and wants it gone, a change of speed or pitch, or a noise over the pauses.
 """
@@ -25,7 +25,7 @@ from speechllm.audio.clip import Clip, check_rate
 
 LOW_HZ, HIGH_HZ = 800, 3_400  # telephone sound keeps this band
 KEY = b"speechllm generated speech 1"  # what the pattern is made from: another key, another mark
-BELOW_HOST_DB = 19.5  # of the mark, within its band
+BELOW_HOST_DB = 14.0  # of the mark, within its band
 _FRAME_SECONDS = 0.024  # two hops; what a marker is late by
 _SMOOTH_HZ = 350.0  # width of the means that make the host's spectrum smooth
 _BLOCK_SECONDS = 10  # marked at a time, so that an hour takes little memory

@@ -124,8 +124,9 @@ class VoiceRun:
         options, learner = self.acoustic, self._acoustic()
         rows, found = self.voiced(options.corpora)
         hop, size = self.codec.hop_length, self.codec.codebook_size
-        beside = ([kept(each) for each in options.corpora] for kept in (self._sounds, self._said))
-        voiced = _Sounding(found, *(cache.Chosen(parts, found.rows) for parts in beside), hop)
+        sounds = cache.Chosen([self._sounds(each) for each in options.corpora], found.rows)
+        said = cache.Chosen([self._said(each) for each in options.corpora], found.rows)
+        voiced = _Sounding(found, sounds, said, hop)
         every = max(1, len(rows) // 200)
         learner.measure(torch.cat([voiced[i]["codes"].long() for i in range(0, len(rows), every)], 1)[None])
         batches = Rows(rows, voiced, options, hop, size)
