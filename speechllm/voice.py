@@ -256,8 +256,8 @@ class Filler:
     @torch.inference_mode()
     def _read(self, wanted: Sequence[int], lang: str | None) -> Tensor:
         """The acoustic model's vectors (L, H) of letters."""
-        labels = torch.tensor([wanted], device=self.device)
-        return self.acoustic.text(labels, numbers([lang], self.device))[0].float()
+        rows = torch.tensor([wanted], device=self.device)
+        return self.acoustic.text(rows, numbers([lang], self.device))[0].float()
 
     def copy(self) -> Filler:
         """Another that goes on from here."""

@@ -14,10 +14,10 @@ from torch import Tensor
 from speechllm.data import cache
 from speechllm.data.voiced import fits, together
 from speechllm.language.vocabulary import Vocabulary
+from speechllm.speaking import Sampling
 from speechllm.training.speaking import Speaking, batched, write
 
 BATCH = 16  # rows at once
-TEMPERATURE = 0.6  # of the drawing: `speaking.Sampling`
 
 
 def said_over(
@@ -38,7 +38,8 @@ def said_over(
         for start in range(0, len(fitting), BATCH):
             chosen = fitting[start : start + BATCH]
             written = [write(together(rows, voiced, [number], group), group, vocabulary, number) for number in chosen]
-            drawn = module.drawn(batched(written, [row.read for row in written]), TEMPERATURE, generator)
+            batch = batched(written, [row.read for row in written]).to(module.language.device)
+            drawn = module.drawn(batch, Sampling().temperature, generator)
             for number, codes in zip(chosen, drawn, strict=True):
                 first[number][: codes.numel()] = codes.flatten().to(first[number])
         return [{"said": first[row["number"]]} for row in part]

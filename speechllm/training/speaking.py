@@ -85,6 +85,10 @@ class Batch:
     is_done: Tensor  # (B, S)
     steps: Tensor  # (B,) of each row
 
+    def to(self, device: torch.device) -> Batch:
+        """The same on a device."""
+        return Batch(**{name: each.to(device) for name, each in vars(self).items()})
+
 
 class Speaking(nn.Module):
     """What learns in this stage: the LLM's adapter and the speech rows."""
@@ -177,4 +181,4 @@ class SpeakObjective:
     def loss(self, module: Any, batch: Batch) -> tuple[Tensor, dict[str, float]]:
         """`Speaking.forward` of a batch."""
         device = next(module.parameters()).device
-        return module(Batch(**{name: each.to(device) for name, each in vars(batch).items()}))
+        return module(batch.to(device))

@@ -103,7 +103,6 @@ class VoiceRun:
         rows, codes = self._voiced(corpus)
         if corpus not in self.voices.defaults.values():
             return cache.Empty(len(rows))
-        load_trained(self._speaking, self._newest(SPEAK)["module"])
         key = cache.digest(self._key, asdict(self.speak))
         with self.accelerator.autocast():
             return said_over(self.folder / "cache", key, rows, codes, self._speaking.eval(), self.model.vocabulary)
@@ -122,6 +121,7 @@ class VoiceRun:
     def train_acoustic(self) -> None:
         """The latents from the first codebook, and the codec's decoder; once the LLM has learned to speak."""
         options, learner = self.acoustic, self._acoustic()
+        load_trained(self._speaking, self._newest(SPEAK)["module"])
         rows, found = self.voiced(options.corpora)
         hop, size = self.codec.hop_length, self.codec.codebook_size
         sounds = cache.Chosen([self._sounds(each) for each in options.corpora], found.rows)
