@@ -1,24 +1,24 @@
 """Whether the mark of generated speech is found again, and how often it is found where it is not.
 
-    python -m bench.watermark                        # a few minutes on one core
-    python -m bench.watermark --voices FOLDER        # a manifest of synthetic speech besides
+    python -m bench.watermark
 
-Clips of five sets of read speech are marked, every other one at 24 kHz, and looked for after each attack: MP3 at
-64 kbit/s, other rates and back, a cut of 3 s at random, and all of them one after another. False alarms are counted
-on recordings of all shared sets and on cuts of 3 s of the longer ones, none of them marked.
+What the model says is looked for after each attack: MP3 at 64 kbit/s, other rates and back, a cut of 3 s at random, and
+all of them one after another. So are clips of five sets of read speech that are marked here, every other one at
+24 kHz. False alarms are counted on recordings of all shared sets and on cuts of 3 s of the longer ones, none of them
+marked.
 """
 
 from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import av
 import numpy as np
 
 from bench import clips, report
+from bench.speak import sentences
 from speechllm.audio.clip import Clip
 from speechllm.audio.decode import load
 from speechllm.audio.mark import Detection, detect, mark
@@ -30,7 +30,7 @@ REAL = (
     *MARKED, "librispeech_dev", "librispeech_test_clean", "common_voice_multi", "common_voice_later_en",
     "kerstin_de", "nathalie_nl", "coffee_orders_intent", "speech_commands", "music", "noises",
 )  # fmt: skip
-EACH, MOST_REAL = 50, 400  # clips of a set
+SAID, EACH, MOST_REAL = 100, 50, 400  # sentences; clips of a set
 RATES = (8_000, 22_050, 44_100)  # Hz
 CUT_SECONDS = 3.0
 SHORTER_SECONDS = (2.0, 1.0)  # told, not held to a bar
@@ -97,17 +97,23 @@ def spread(examples: Sequence[Example], count: int) -> list[Example]:
     return [examples[place * len(examples) // count] for place in range(min(count, len(examples)))]
 
 
-def to_mark(voices: Path | None, each: int) -> list[tuple[str, Clip]]:
-    """Clips that get the mark, with the names of their sets."""
-    sets = {name: list(corpora.speech(name)) for name in MARKED}
-    if voices:
-        sets["synthetic"] = list(corpora.manifest(voices / "manifest.jsonl"))
-    made = []
-    for name, examples in sets.items():
-        long = [example for example in examples if (example.seconds or 0.0) >= SHORTEST_SECONDS]
+def recordings(each: int) -> Iterator[Clip]:
+    """Clips that get the mark here."""
+    for name in MARKED:
+        long = [example for example in corpora.speech(name) if (example.seconds or 0.0) >= SHORTEST_SECONDS]
         for place, example in enumerate(spread(long, each)):
-            made.append((name, load(str(example.audio), rate=24_000 if place % 2 else clips.RATE)))
-    return made
+            yield load(str(example.audio), rate=24_000 if place % 2 else clips.RATE)
+
+
+def generated(assistant: Any, count: int) -> Iterator[Clip]:
+    """What the model says in its own voice, marked as all that it says, of 3 s and more."""
+    for text in report.progress(sentences(4 * count), "said"):
+        answer = assistant.run("speak", text=text, seed=0)
+        if answer.audio.seconds >= SHORTEST_SECONDS and count:
+            count -= 1
+            yield Clip(answer.audio.samples, answer.audio.rate)
+        if not count:
+            return
 
 
 def unmarked(most: int) -> Iterator[Clip]:
@@ -120,14 +126,12 @@ def unmarked(most: int) -> Iterator[Clip]:
                 yield clip.cut(CUT_SECONDS / 2, 1.5 * CUT_SECONDS)
 
 
-def found_again(made: Sequence[tuple[str, Clip]]) -> tuple[list[list[Any]], list[dict[str, Any]], list[Any]]:
-    """A row of the table for each attack, the answer for each clip and attack, and the ratios of each clip."""
-    answers, measured = [], []
+def found_again(name: str, marked: Sequence[Clip]) -> tuple[list[list[Any]], list[dict[str, Any]]]:
+    """A row of the table for each attack, and the answer for each clip and attack."""
+    answers = []
     by_attack: dict[str, list[Detection]] = {}
-    for seed, (name, clip) in enumerate(report.progress(made, "marked")):
-        marked = mark(clip)
-        measured.append(ratios(clip, marked))
-        for attack, changed in attacked(marked, seed).items():
+    for seed, clip in enumerate(report.progress(marked, name)):
+        for attack, changed in attacked(clip, seed).items():
             found = detect(changed)
             by_attack.setdefault(attack, []).append(found)
             answers.append({"set": name, "attack": attack, "seconds": clip.seconds, "score": found.score})
@@ -135,31 +139,36 @@ def found_again(made: Sequence[tuple[str, Clip]]) -> tuple[list[list[Any]], list
     for attack, each in by_attack.items():
         scores = np.array([found.score for found in each])
         share = sum(found.is_marked for found in each) / len(each)
-        rows.append([attack, len(each), share, float(np.median(scores)), float(scores.min())])
-    return rows, answers, measured
+        rows.append([name, attack, len(each), share, float(np.median(scores)), float(scores.min())])
+    return rows, answers
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = report.parser(__doc__, "watermark", model=False)
-    parser.add_argument("--voices", type=Path, help="a folder with synthetic speech and its manifest.jsonl")
-    options = parser.parse_args(arguments)
-    made = to_mark(options.voices, options.limit or EACH)
-    rows, answers, measured = found_again(made)
+    options = report.parser(__doc__, "watermark").parse_args(arguments)
+    plain = list(recordings(options.limit or EACH))
+    marked = [mark(clip) for clip in plain]
+    whole, segmental = np.array([ratios(*pair) for pair in zip(plain, marked, strict=True)]).T
+    said = list(generated(report.assistant(options), options.limit or SAID))
+    rows, answers, bars = [], [], []
+    for name, sounds in (("generated", said), ("recordings", marked)):
+        found, these = found_again(name, sounds)
+        rows += found
+        answers += these
+        held = found[: -len(SHORTER_SECONDS)]
+        bars += [report.Bar(f"{name}, {row[1]}: found", row[3], 0.99, at_most=False) for row in held]
     heard = [detect(clip) for clip in unmarked(options.limit or MOST_REAL)]
     others = [found.score for found in heard]
     alarms = sum(found.is_marked for found in heard)
-    bars = [report.Bar(f"{row[0]}: found", row[2], 0.99, at_most=False) for row in rows[: -len(SHORTER_SECONDS)]]
     bars.append(report.Bar("false alarms", alarms / len(heard), 0.001))
-    whole, segmental = np.array(measured).T
     report.finish(
         "watermark",
         options,
-        ("attack", "clips", "share found", "median score", "lowest score"),
-        [*rows, ["no mark", len(heard), alarms / len(heard), float(np.median(others)), min(others)]],
+        ("set", "attack", "clips", "share found", "median score", "lowest score"),
+        [*rows, ["real", "no mark", len(heard), alarms / len(heard), float(np.median(others)), min(others)]],
         bars,
         answers,
-        clips=len(made),
-        found={row[0]: row[2] for row in rows},
+        clips={"generated": len(said), "recordings": len(marked)},
+        found={f"{row[0]}, {row[1]}": row[3] for row in rows},
         false_alarms={"count": alarms, "of": len(heard), "highest_score": max(others)},
         snr_db={"whole": float(whole.mean()), "lowest": float(whole.min()), "segmental": float(segmental.mean())},
     )

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from speechllm import fields, prompts, weights
+from speechllm import fields, pitch, prompts, weights
 from speechllm.acoustic import Acoustic, AcousticConfig
 from speechllm.audio.clip import Clip
 from speechllm.audio.mark import Marker
@@ -249,15 +249,29 @@ class Filler:
         self.is_begun = False
         self.voice_codes = voice.codes[0].to(self.device)
         bounds = voice.bounds(1)
-        places = torch.tensor(spread(range(len(bounds) - 1), bounds), device=self.device)
-        self.voice_said = self._read(labels(voice.letters), lang)[places]
+        places = spread(range(len(bounds) - 1), bounds)
+        heard = pitch.heights(torch.from_numpy(codec.decode(voice.codes).samples), codec.sample_rate, codec.hop_length)
+        self.height = pitch.mean_height(heard)  # of the voice
+        known = pitch.of_letters(heard[: len(places)], torch.tensor(places), len(bounds) - 1)
+        self.voice_said = self._spread(self._read(labels(voice.letters), lang, known), places)
         self.latents = codec.latents(voice.codes).to(self.device)
+        # Its own voices the model has learned; others it comes near to.
+        self.adapted = acoustic.adapted(self.voice_codes, self.voice_said, self.latents) if lang is None else None
 
     @torch.inference_mode()
-    def _read(self, wanted: Sequence[int], lang: str | None) -> Tensor:
-        """The acoustic model's vectors (L, H) of letters."""
+    def _read(self, wanted: Sequence[int], lang: str | None, pitches: Tensor | None = None) -> Tensor:
+        """The acoustic model's vectors (L, H) of letters, with their pitch (L, 2), or one for the voice."""
         rows = torch.tensor([wanted], device=self.device)
-        return self.acoustic.text(rows, numbers([lang], self.device))[0].float()
+        read = self.acoustic.text(rows, numbers([lang], self.device))
+        if pitches is None:
+            found = self.acoustic.pitch(read)
+            return self.acoustic.sing(read, found + found.new_tensor([0.0, self.height]))[0].float()
+        return self.acoustic.sing(read, pitches[None].to(self.device))[0].float()
+
+    @torch.inference_mode()
+    def _spread(self, read: Tensor, places: Sequence[int]) -> Tensor:
+        """Those vectors, and how far each letter has got, (T, H) at frames that say these of them."""
+        return self.acoustic.spread(read[None], torch.tensor([places], device=self.device))[0].float()
 
     def copy(self) -> Filler:
         """Another that goes on from here."""
@@ -284,10 +298,12 @@ class Filler:
         first = torch.tensor([code for piece in pieces for code in piece.codes]).to(self.codes)
         if not self.tells_codes:
             first = torch.full_like(first, self.acoustic.config.codebook_size)
-        places = torch.tensor([piece.place for piece in pieces for _ in piece.codes], device=self.device)
-        self.codes, self.said = torch.cat([self.codes, first]), torch.cat([self.said, said[places]])
+        places = [piece.place for piece in pieces for _ in piece.codes]
+        self.codes, self.said = torch.cat([self.codes, first]), torch.cat([self.said, self._spread(said, places)])
         known = torch.cat([self.voice_codes, self.codes]), torch.cat([self.voice_said, self.said])
         found = self.acoustic.fill(*known, self.latents)
+        if self.adapted is not None:
+            found = self.adapted(found)
         held = 0 if is_last else min(len(first), round(AHEAD_SECONDS * self.frame_rate))
         settled = found[len(found) - len(first) - self.owed : len(found) - held]
         kept = round(PAST_SECONDS * self.frame_rate)

@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from speechllm import pitch
 from speechllm.assistant import Assistant
 from speechllm.audio import mark
 from speechllm.audio.clip import Clip
@@ -22,7 +23,7 @@ from speechllm.testing import babble, tiny_codec, tiny_model, tiny_voice
 from speechllm.text_encoder import numbers
 from speechllm.voice import Filler, Said, Voice, beside
 from speechllm.voice_prompt import VoicePrompt
-from speechllm.woven import labels, letters, spread
+from speechllm.woven import letters
 
 SENTENCES = ["It is so, and it stays so.", "I do."]
 HELD = 10  # frames: 0.2 s
@@ -168,11 +169,9 @@ def test_frames_that_wait_are_settled_by_what_follows(voice: Voice) -> None:
     def filled(number: int) -> Tensor:
         own, told = voice.own["ann"], [(piece.place, code) for piece in pieces[:number] for code in piece.codes]
         codes = torch.tensor([*own.codes[0].tolist(), *(code for _, code in told)])
-        known = spread(range(len(labels(own.letters))), own.bounds(1))
-        own_said, said = (
-            voice.acoustic.text(torch.tensor([each]), numbers(["en"]))[0] for each in (labels(own.letters), SAID)
-        )
-        said = torch.cat([own_said[known], said[[place for place, _ in told]]])
+        filler = fresh(voice)
+        told_said = filler._spread(filler._read(SAID, "en"), [place for place, _ in told])
+        said = torch.cat([filler.voice_said, told_said])
         return voice.acoustic.fill(codes, said, voice.codec.latents(own.codes))
 
     assert torch.allclose(first, filled(1)[:30], atol=1e-5)
@@ -321,3 +320,18 @@ def test_a_folder_is_whole_without_the_damage(assistant: Assistant, tmp_path: Pa
     assert voice.languages == ("en", "de")
     assert np.array_equal(sound(voice), sound(assistant.aloud.voice))
     assert letters(voice.own["ann"].text) == voice.own["ann"].letters
+
+
+def test_a_sentence_is_as_high_as_its_voice(voice: Voice) -> None:
+    """What is predicted is moved to the mean height of the given voice."""
+    filler = fresh(voice)
+    filler.height = 0.0
+    low = filler._read(SAID, "en")
+    filler.height = 0.8
+    high = filler._read(SAID, "en")
+    share = voice.acoustic.pitch(voice.acoustic.text(torch.tensor([SAID]), numbers(["en"])))[0, :, :1]
+    wanted = share * 0.8 * voice.acoustic.sung.weight[:, 1]
+    assert torch.allclose(high - low, wanted, atol=0.03)  # rounded to bfloat16
+    assert wanted.abs().max() > 0.1
+    sound = torch.from_numpy(voice.codec.decode(voice.own["ann"].codes).samples)
+    assert fresh(voice).height == pitch.mean_height(pitch.heights(sound, 16_000, 320))

@@ -75,8 +75,11 @@ VOICES = {
 }
 
 
-def sentences(count: int, lang: str = "en", seed: int = 0) -> list[str]:
-    """Sentences of a language to speak, each once, none that an evaluation asks for; the same for the same seed."""
+def sentences(count: int, lang: str = "en", seed: int = 0, *, rare: bool = False) -> list[str]:
+    """Sentences of a language to speak, each once, none that an evaluation asks for; the same for the same seed.
+
+    rare: those alone that have two words or more that none before them has, so that many words are heard.
+    """
     kept_out = reserved.texts()
     pool = {row["text"] for row in corpora.texts("sentences/train") if row["lang"] == lang}
     for other in _BESIDE[lang]:
@@ -87,7 +90,18 @@ def sentences(count: int, lang: str = "en", seed: int = 0) -> list[str]:
         if SHORTEST <= len(text.split()) <= LONGEST and not _ODD.search(text) and plain(text) not in kept_out
     )
     random.Random(seed).shuffle(fit)
-    return fit[:count]
+    return (_bringing_words(fit) if rare else fit)[:count]
+
+
+def _bringing_words(texts: list[str], least: int = 2) -> list[str]:
+    """The texts that have at least so many words that no text taken before has."""
+    known, taken = set[str](), list[str]()
+    for text in texts:
+        words = set(re.findall(r"\w+", text.lower()))
+        if len(words - known) >= least:
+            known |= words
+            taken.append(text)
+    return taken
 
 
 def speak(texts: list[str], folder: Path, voice: Voice = VOICES["heart"], seed: int = 0) -> None:
@@ -121,10 +135,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
     parser.add_argument("--voice", choices=sorted(VOICES), default="heart")
     parser.add_argument("--sentences", type=int, default=12_000)
+    parser.add_argument("--rare", action="store_true", help="only sentences that bring two new words or more")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args(arguments)
     voice = VOICES[given.voice]
-    speak(sentences(given.sentences, voice.lang, given.seed), given.out, voice, given.seed)
+    texts = sentences(given.sentences, voice.lang, given.seed, rare=given.rare)
+    speak(texts, given.out, voice, given.seed)
     return 0
 
 

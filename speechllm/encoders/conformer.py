@@ -230,8 +230,13 @@ class Conformer(nn.Module):
         """Output frames a second, Hz."""
         return self.config.input_rate / self.config.subsampling
 
-    def forward(self, features: Tensor, lengths: Tensor, policy: AttentionPolicy = OFFLINE) -> tuple[Tensor, Tensor]:
-        """Encode; output frames past a row's length are zero."""
+    def forward(
+        self, features: Tensor, lengths: Tensor, policy: AttentionPolicy = OFFLINE, style: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Encode; output frames past a row's length are zero.
+
+        style: (layers, 2, B, 1, D), what each block's input is scaled by, beside 1, and shifted by.
+        """
         assert features.ndim == 3 and features.shape[2] == self.config.input_size, tuple(features.shape)
         assert lengths.shape == features.shape[:1], (tuple(lengths.shape), tuple(features.shape))
         features = features.masked_fill(~valid_frames(lengths, features.shape[1])[..., None], 0.0)
@@ -241,7 +246,9 @@ class Conformer(nn.Module):
         valid = valid_frames(lengths, frames)
         mask = attention_mask(valid, policy)
         angles = rotary_angles(frames, self.config.size // self.config.heads, hidden.device)
-        for block in self.blocks:
+        for number, block in enumerate(self.blocks):
+            if style is not None:
+                hidden = hidden * (1 + style[number, 0]) + style[number, 1]
             hidden = block(hidden, angles, mask, valid, policy)
         return hidden * valid[..., None], lengths
 

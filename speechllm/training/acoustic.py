@@ -15,12 +15,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from speechllm import pitch
 from speechllm.acoustic import Acoustic
 from speechllm.codecs.quantise import draw_depths
 from speechllm.codecs.spectral import SpectralCodec
 from speechllm.data.voiced import fits, groups, together
 from speechllm.errors import DataError
 from speechllm.text_encoder import numbers
+from speechllm.training import pronunciation
 from speechllm.training.batching import pad
 from speechllm.training.loop import Schedule
 
@@ -54,6 +56,8 @@ class AcousticOptions:
     judged_channels: tuple[int, ...] = (16, 32, 64)
     mel: float = 45.0  # weights of the losses
     latent: float = 10.0
+    pronunciation: float = 1.0
+    pitch: float = 5.0
     adversarial: float = 1.0
     matching: float = 2.0
     seed: int = 0
@@ -69,15 +73,19 @@ class Batch:
     places: Tensor  # (B, T) which of them a frame says; -1: not told
     languages: Tensor  # (B,)
     lengths: Tensor  # (B,)
+    pitches: Tensor  # (B, L, 2) of each letter, as `pitch.of_letters` has them
+    means: Tensor  # (B,) mean height of the prompts, of the rows without one
     prompts: Tensor  # (B,) frames
     starts: Tensor  # (B,) first frame of the crop
     depths: Tensor  # (B,) codebooks of the real codes that are made sound of; 0: the predicted latents
     samples: Tensor  # (B, N) float32 of the crop
     judged: slice
+    pronounced: pronunciation.Batch | None  # texts beside them
 
     def to(self, device: torch.device) -> Batch:
         """The same on a device."""
-        moved = {name: each.to(device) for name, each in vars(self).items() if isinstance(each, Tensor)}
+        movable = (Tensor, pronunciation.Batch)
+        moved = {name: each.to(device) for name, each in vars(self).items() if isinstance(each, movable)}
         return replace(self, **moved)
 
 
@@ -86,15 +94,24 @@ class Rows:
 
     Args:
         rows: what is said (text), by whom (corpus, speaker).
-        voiced: of each row `codes` (K, T), `spans` (L, 2), `samples` (N,) int16, and `said` (T,) where the LLM said it.
+        voiced: of each row `codes` (K, T), `spans` (L, 2), `samples` (N,) int16, `heights` (T,) of its pitch, and
+            `said` (T,) where the LLM said it.
         hop: samples a frame. codebook_size: of the first codebook.
+        texts: whose pronunciation is learned beside; None: none.
 
     Raises DataError where no speaker says enough for a prompt and a crop.
     """
 
     def __init__(
-        self, rows: Sequence[dict], voiced: Any, options: AcousticOptions, hop: int, codebook_size: int
+        self,
+        rows: Sequence[dict],
+        voiced: Any,
+        options: AcousticOptions,
+        hop: int,
+        codebook_size: int,
+        texts: pronunciation.Texts | None = None,
     ) -> None:
+        self.texts = texts if texts is not None and texts.options.beside else None
         self.rows, self.voiced, self.options, self.hop, self.codebook_size = rows, voiced, options, hop, codebook_size
         fitting = [i for i in range(len(rows)) if fits(rows[i], voiced[i], 1)]
         lengths = [voiced[i]["codes"].shape[1] for i in fitting]
@@ -110,18 +127,18 @@ class Rows:
         rng = random.Random(f"{options.seed}/{number}")
         drawn = [self._row(rng) for _ in range(options.batch)]
         codes, lengths = pad([row["codes"].T for row in drawn])
-        (labels, _), (places, _), (heard, _) = (
-            pad([row[name] for row in drawn]) for name in ("labels", "places", "heard")
-        )
+        labels, places, heard = (pad([row[name] for row in drawn])[0] for name in ("labels", "places", "heard"))
+        pitches, _ = pad([row["pitches"] for row in drawn], -1)
         languages = numbers([row["lang"] if rng.random() >= options.unnamed else None for row in drawn])
         generator = torch.Generator().manual_seed(rng.randrange(1 << 30))
         depths = draw_depths(len(drawn), options.depths, options.depth_share, generator)
         depths = torch.where(torch.rand(len(drawn), generator=generator) < options.real, depths, 0)
         first = rng.randint(0, options.crop_frames - options.judged_frames) * self.hop
         return Batch(
-            codes.transpose(1, 2), heard, labels, places, languages, lengths,
-            torch.tensor([row["prompt"] for row in drawn]), torch.tensor([row["start"] for row in drawn]), depths,
+            codes.transpose(1, 2), heard, labels, places, languages, lengths, pitches,
+            *(torch.tensor([row[name] for row in drawn]) for name in ("mean", "prompt", "start")), depths,
             torch.stack([row["samples"] for row in drawn]), slice(first, first + options.judged_frames * self.hop),
+            self.texts.batch(number, self.texts.options.beside) if self.texts else None,
         )  # fmt: skip
 
     def _row(self, rng: random.Random) -> dict[str, Any]:
@@ -133,7 +150,7 @@ class Rows:
         most = min(options.prompt_frames[1], (end - begin) // 2, end - begin - options.crop_frames)
         prompt = 0 if rng.random() < options.unprompted else rng.randint(options.prompt_frames[0], most)
         start = rng.randint(prompt, end - begin - options.crop_frames)
-        places = row["places"][begin:end]
+        places, heights = row["places"][begin:end], row["heights"][begin:end].float()
         samples = row["samples"][(begin + start) * self.hop : (begin + start + options.crop_frames) * self.hop]
         return {
             "codes": row["codes"][:, begin:end],
@@ -141,6 +158,8 @@ class Rows:
             "labels": row["labels"],
             "places": places if rng.random() >= options.unlettered else torch.full_like(places, -1),
             "lang": row["lang"],
+            "pitches": pitch.of_letters(heights, places, len(row["labels"])),
+            "mean": pitch.mean_height(heights[: prompt or None]),
             "prompt": prompt,
             "start": start,
             "samples": samples.float() / FULL_SCALE,
@@ -173,8 +192,10 @@ def _mistaken(codes: Tensor, prompt: int, most: float, rng: random.Random) -> Te
 class AcousticLearner(nn.Module):
     """What learns in this stage: the acoustic model, and the decoder of a codec that stands still otherwise."""
 
-    def __init__(self, acoustic: Acoustic, codec: SpectralCodec, crop_frames: int) -> None:
+    def __init__(self, acoustic: Acoustic, codec: SpectralCodec, crop_frames: int, signs: int = 0) -> None:
+        """signs: that phonemes are written with; 0: pronunciation is not learned beside."""
         super().__init__()
+        self.pronouncer = pronunciation.Pronouncer(acoustic.text, acoustic.config.size, signs) if signs else None
         self.acoustic, self.decoder, self.crop_frames = acoustic, codec.decoder.requires_grad_(True), crop_frames
         self.quantiser = codec.quantiser.requires_grad_(False)
 
@@ -195,20 +216,20 @@ class AcousticLearner(nn.Module):
         """Sound (B, N) of the crops, and how far the latents are from those of the codes, in their deviation."""
         with torch.no_grad():
             real = self.quantiser.decode(batch.codes)
-        found = self.acoustic(batch.heard, self._said(batch), batch.lengths, real, batch.prompts)
+        letters = self.acoustic.text(batch.labels, batch.languages)
+        said = self.acoustic.spread(self.acoustic.sing(letters, batch.pitches), batch.places)
+        found = self.acoustic(batch.heard, said, batch.lengths, real, batch.prompts)
         place = torch.arange(real.shape[1], device=real.device)
         wanted = (place >= batch.prompts[:, None]) & (place < batch.lengths[:, None])
         error = ((found - real) / self.acoustic.deviation).square().mean(-1)
         frames = batch.starts[:, None] + torch.arange(self.crop_frames, device=real.device)
         rows = torch.arange(len(frames), device=real.device)[:, None]
         sounded = torch.where((batch.depths > 0)[:, None, None], self._real(batch, rows, frames), found[rows, frames])
-        return self.decoder(sounded), {"latent": error[wanted].mean()}
-
-    def _said(self, batch: Batch) -> Tensor:
-        """The letter's vector (B, T, H) of each frame."""
-        letters = self.acoustic.text(batch.labels, batch.languages)
-        places = batch.places.unsqueeze(-1)
-        return letters.gather(1, places.clamp(min=0).expand(-1, -1, letters.shape[2])) * (places >= 0)
+        figures = {"latent": error[wanted].mean()}
+        figures["pitch"] = self.acoustic.pitch.loss(letters.detach(), batch.pitches, batch.means)
+        if self.pronouncer is not None and batch.pronounced is not None:
+            figures["pronunciation"] = self.pronouncer(batch.pronounced)
+        return self.decoder(sounded), figures
 
     @torch.no_grad()
     def _real(self, batch: Batch, rows: Tensor, frames: Tensor) -> Tensor:

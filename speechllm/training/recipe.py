@@ -17,7 +17,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, TypeVar, get_args, get_type_hints
 
 from speechllm import fields
 from speechllm.errors import DataError
@@ -27,6 +27,7 @@ from speechllm.training.ctc import CTCOptions
 from speechllm.training.frames import FramesOptions
 from speechllm.training.language import LanguageOptions
 from speechllm.training.loop import Schedule
+from speechllm.training.pronunciation import PronounceOptions
 from speechllm.training.reader import ReaderOptions
 from speechllm.training.speaking import SpeakOptions
 from speechllm.training.voice import VoicesOptions
@@ -77,6 +78,7 @@ class VoiceRecipe:
     voices: VoicesOptions
     speak: SpeakOptions
     acoustic: AcousticOptions
+    pronounce: PronounceOptions | None = None
 
 
 AnyRecipe = Recipe | FramesRecipe | CodecRecipe | VoiceRecipe
@@ -102,10 +104,13 @@ def read(path: Path) -> AnyRecipe:
         raise DataError(f"{path}: unknown field {sorted(map(str, unknown))[0]!r} (known: name, {', '.join(stages)})")
     options: dict[str, Any] = {}
     for name, hint in stages.items():
+        if name not in content and type(None) in get_args(hint):
+            continue
         if name not in content:
             raise DataError(
                 f"{path}: the stage {name!r} is missing (wanted: {', '.join(stages)}; frames or codec alone)"
             )
+        hint = next(each for each in (get_args(hint) or (hint,)) if each is not type(None))
         options[name] = _options(hint, {} if content[name] is None else content[name], f"{path}, {name}")
     name = content.get("name") or path.stem
     if not isinstance(name, str):

@@ -1,4 +1,7 @@
-"""The run that teaches a trained model to speak: codes of recordings, then the stages `speak` and `acoustic`."""
+"""The run that teaches a trained model to speak: codes of recordings, then its stages.
+
+`speak`, `pronounce` where the recipe has it, and `acoustic`.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
-from speechllm import voice, weights
+from speechllm import pitch, voice, weights
 from speechllm.acoustic import Acoustic, AcousticConfig
 from speechllm.audio.decode import load
 from speechllm.audio.segments import SpeechDetector
@@ -29,6 +33,7 @@ from speechllm.training import adversarial, checkpoint
 from speechllm.training.acoustic import AcousticLearner, AcousticOptions, Rows, padded
 from speechllm.training.codec import sound_cache
 from speechllm.training.loop import fit, load_trained, make_accelerator
+from speechllm.training.pronunciation import PronounceObjective, PronounceOptions, Texts
 from speechllm.training.said_over import said_over
 from speechllm.training.speaking import Speaking, SpeakObjective, SpeakOptions
 from speechllm.voice import VoiceConfig
@@ -39,7 +44,8 @@ if TYPE_CHECKING:
     from speechllm.codecs.pocket import PocketCodec
     from speechllm.model import SpeechLLM
 
-ACOUSTIC, SPEAK, VOICE = "acoustic", "speak", "voice"  # folders of the stages, and that of a model's voice
+ACOUSTIC, SPEAK, PRONOUNCE = "acoustic", "speak", "pronounce"  # folders of the stages
+VOICE = "voice"  # that of a model's voice
 
 
 @dataclass(frozen=True)
@@ -56,13 +62,22 @@ class VoicesOptions:
 class VoiceRun:
     """The run in its folder."""
 
-    def __init__(self, voices: VoicesOptions, speak: SpeakOptions, acoustic: AcousticOptions, folder: Path) -> None:
+    def __init__(
+        self,
+        voices: VoicesOptions,
+        speak: SpeakOptions,
+        acoustic: AcousticOptions,
+        folder: Path,
+        pronounce: PronounceOptions | None = None,
+    ) -> None:
         self.voices, self.speak, self.acoustic, self.folder = voices, speak, acoustic, folder
+        self.pronounce = pronounce
         self.accelerator = make_accelerator()
 
     def train(self) -> Path:
-        """Both stages, each from its newest checkpoint."""
+        """All stages, each from its newest checkpoint."""
         self.train_speak()
+        self.train_pronounce()
         self.train_acoustic()
         return self.export()
 
@@ -121,19 +136,32 @@ class VoiceRun:
     def train_acoustic(self) -> None:
         """The latents from the first codebook, and the codec's decoder; once the LLM has learned to speak."""
         options, learner = self.acoustic, self._acoustic()
+        if learner.pronouncer is not None:
+            load_trained(learner.pronouncer, self._newest(PRONOUNCE)["module"])
         load_trained(self._speaking, self._newest(SPEAK)["module"])
         rows, found = self.voiced(options.corpora)
         hop, size = self.codec.hop_length, self.codec.codebook_size
         sounds = cache.Chosen([self._sounds(each) for each in options.corpora], found.rows)
         said = cache.Chosen([self._said(each) for each in options.corpora], found.rows)
-        voiced = _Sounding(found, sounds, said, hop)
+        heights = cache.Chosen([self._heights(each) for each in options.corpora], found.rows)
+        voiced = _Sounding(found, sounds, heights, said, hop)
         every = max(1, len(rows) // 200)
         learner.measure(torch.cat([voiced[i]["codes"].long() for i in range(0, len(rows), every)], 1)[None])
-        batches = Rows(rows, voiced, options, hop, size)
+        batches = Rows(rows, voiced, options, hop, size, self._texts)
         adversarial.fit(batches, learner, self.codec.sample_rate, options, self.folder / ACOUSTIC, self.accelerator)
 
     def _sounds(self, corpus: str) -> cache.Cache:
         return sound_cache(self.folder / "cache", self.rows(corpus))
+
+    def _heights(self, corpus: str) -> cache.Cache:
+        """The pitch of a corpus's frames."""
+        sounds, hop, rate = self._sounds(corpus), self.codec.hop_length, self.codec.sample_rate
+
+        def compute(part: list[dict]) -> list[dict[str, Tensor]]:
+            return [{"heights": pitch.heights(sounds[row["row"]]["samples"], rate, hop).half()} for row in part]
+
+        rows = [{"audio": row["audio"], "row": number} for number, row in enumerate(self.rows(corpus))]
+        return cache.build(self.folder / "cache", f"pitch-{cache.digest(hop, rate, rows)}", rows, compute, "pitch")
 
     def _acoustic(self) -> AcousticLearner:
         options, codec = self.acoustic, self.codec
@@ -142,7 +170,19 @@ class VoiceRun:
             size=options.size, layers=options.layers,
         )  # fmt: skip
         torch.manual_seed(options.schedule.seed)
-        return AcousticLearner(Acoustic(config), copy.deepcopy(codec.model), options.crop_frames)
+        signs = len(self._texts.signs) if self._texts else 0
+        return AcousticLearner(Acoustic(config), copy.deepcopy(codec.model), options.crop_frames, signs)
+
+    @cached_property
+    def _texts(self) -> Texts | None:
+        return Texts(self.pronounce) if self.pronounce else None
+
+    def train_pronounce(self) -> None:
+        """The acoustic model's text encoder, where the recipe has texts with phonemes."""
+        learner = self._acoustic().pronouncer
+        if learner is not None and self._texts is not None:
+            objective = PronounceObjective(learner, self._texts)
+            fit(objective, self._texts.options.schedule, self.folder / PRONOUNCE, self.accelerator)
 
     def train_speak(self) -> None:
         """The first codebook, by the LLM."""
@@ -156,7 +196,7 @@ class VoiceRun:
 
     @cached_property
     def _speaking(self) -> Speaking:
-        """What learns in the second stage; the model's LLM gets its adapter but once."""
+        """What learns in the first stage; the model's LLM gets its adapter but once."""
         options = self.speak
         language = voice.beside(self.model.language, options.layers)
         codes = self.codec.codebook_size
@@ -209,16 +249,21 @@ class VoiceRun:
 
 
 class _Sounding:
-    """Rows with their codes, spans, samples, as long as the codes, and the LLM's codes where it has said them over."""
+    """Rows with codes, spans, samples and pitch, as long as the codes, and the LLM's codes where it said them over."""
 
-    def __init__(self, voiced: cache.Chosen, sounds: cache.Chosen, said: cache.Chosen, hop: int) -> None:
-        self.voiced, self.sounds, self.said, self.hop = voiced, sounds, said, hop
+    def __init__(
+        self, voiced: cache.Chosen, sounds: cache.Chosen, heights: cache.Chosen, said: cache.Chosen, hop: int
+    ) -> None:
+        self.voiced, self.sounds, self.heights, self.said, self.hop = voiced, sounds, heights, said, hop
 
     def __len__(self) -> int:
         return len(self.voiced)
 
     def __getitem__(self, row: int) -> dict[str, Tensor]:
         found = self.voiced[row]
-        samples = padded(self.sounds[row]["samples"], found["codes"].shape[1], self.hop)
+        frames = found["codes"].shape[1]
+        samples = padded(self.sounds[row]["samples"], frames, self.hop)
+        heights = self.heights[row]["heights"]
+        heights = F.pad(heights, (0, max(0, frames - len(heights))), value=torch.nan)[:frames]
         said = {name: codes.long() for name, codes in self.said[row].items()}
-        return {**found, **said, "samples": samples}
+        return {**found, **said, "samples": samples, "heights": heights}

@@ -1,6 +1,7 @@
 """Sentences for a synthesiser: which, and that a broken-off run goes on."""
 
 import json
+import re
 import sys
 from types import SimpleNamespace
 
@@ -36,6 +37,17 @@ def test_sentences_are_fit_to_speak_and_reserved_for_nobody(lang: str) -> None:
     assert len(set(found)) == 500 and found == synthesis.sentences(500, lang)
     assert all(synthesis.SHORTEST <= len(text.split()) <= synthesis.LONGEST for text in found)
     assert reserved.texts().isdisjoint(map(plain, found))
+
+
+def test_rare_sentences_bring_two_new_words_each() -> None:
+    known: set[str] = set()
+    found = synthesis.sentences(300, rare=True)
+    for text in found:
+        words = set(re.findall(r"\w+", text.lower()))
+        assert len(words - known) >= 2, text
+        known |= words
+    plainly = synthesis.sentences(300)
+    assert len(known) > 1.2 * len({word for text in plainly for word in re.findall(r"\w+", text.lower())})
 
 
 def test_a_run_goes_on_where_it_stopped(voice: Voice, tmp_path) -> None:

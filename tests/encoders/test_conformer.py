@@ -172,3 +172,17 @@ def test_shapes_are_asserted():
         conformer()(features[..., :19], lengths)
     with pytest.raises(AssertionError):
         conformer()(features, lengths[:1])
+
+
+@torch.no_grad()
+def test_a_style_scales_and_shifts_the_input_of_each_block():
+    model, (features, lengths) = conformer(), random_features(60, 41)
+    plain, _ = model(features, lengths)
+    nothing = torch.zeros(LAYERS, 2, 2, 1, 32)
+    assert torch.equal(model(features, lengths, style=nothing)[0], plain)
+    for layer in range(LAYERS):
+        for kind in (0, 1):
+            style = nothing.clone()
+            style[layer, kind, 1] = torch.linspace(-0.5, 0.5, 32)  # norms take away what is the same everywhere
+            styled, _ = model(features, lengths, style=style)
+            assert torch.equal(styled[0], plain[0]) and not torch.allclose(styled[1, :20], plain[1, :20], atol=1e-3)

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from speechllm.acoustic import Acoustic, AcousticConfig
+from speechllm import acoustic
+from speechllm.acoustic import FURTHER, Acoustic, AcousticConfig, progress
 from speechllm.codecs.pocket import PocketCodec
 from speechllm.codecs.spectral import SpectralCodec, SpectralConfig
 from speechllm.errors import DataError
@@ -71,6 +72,53 @@ def test_codes_and_letters_are_read_everywhere(model: Acoustic) -> None:
         assert not torch.equal(model(codes, other, LENGTH, latents, PROMPT)[:, 4:], found[:, 4:])
 
 
+def test_a_voice_is_heard_in_each_frame_whatever_attention_does(model: Acoustic) -> None:
+    """Its style scales and shifts what each block reads; without a voice it is finite, and at the start nothing."""
+    codes, letters, latents = drawn(1, 12)
+    known, is_prompt = latents, (torch.arange(12) < 4)[None, :, None]
+    assert not model.timbre(known, is_prompt).any()
+    torch.nn.init.uniform_(model.timbre.style.weight, -0.3, 0.3)
+    for block in model.conformer.blocks:
+        torch.nn.init.zeros_(block.attention.merge.weight)  # type: ignore[union-attr]
+    torch.nn.init.zeros_(model.speaker.weight)
+    found = model(codes, letters, LENGTH, latents, PROMPT)
+    other = latents.clone()
+    other[:, :4] += 1
+    changed = (model(codes, letters, LENGTH, other, PROMPT) - found).abs().amax(-1)
+    assert changed[0, 4:].min() > 1e-4
+    style = model.timbre(known, is_prompt)
+    assert style.shape == (1, 2, 1, 1, 16)
+    other = latents.clone()
+    other[:, 4:] += 1
+    assert torch.equal(model.timbre(other, is_prompt), style)
+    assert torch.allclose(model.timbre(latents[:, [2, 0, 3, 1, *range(4, 12)]], is_prompt), style, atol=1e-6)
+    assert model(codes, letters, LENGTH, latents, torch.tensor([0])).isfinite().all()
+
+
+def test_progress_counts_within_each_letter() -> None:
+    places = torch.tensor([[0, 0, 0, 0, 1, 2, 2, 5], [7, 7, 7, 7, 7, 7, 7, 7]])
+    before, after, length = progress(places).unbind(-1)
+    assert before[0].tolist() == [0.125, 0.375, 0.625, 0.875, 0.5, 0.25, 0.75, 0.5]
+    assert torch.equal(before + after, torch.ones_like(before))
+    assert length.exp().round().tolist() == [[4, 4, 4, 4, 1, 2, 2, 1], [8] * 8]
+
+
+def test_how_high_a_letter_is_counts_where_it_is_voiced(model: Acoustic) -> None:
+    letters = torch.randn(1, 3, 16)
+    pitch = torch.tensor([[[0.0, 0.7], [0.5, 0.7], [-1.0, 0.7]]])
+    found = model.sing(letters, pitch) - letters
+    assert torch.allclose(found[0, 0], found[0, 2])
+    assert torch.allclose(found[0, 1], model.sung(torch.tensor([0.5, 0.35])), atol=1e-6)
+
+
+def test_what_is_said_is_the_letter_and_its_progress(model: Acoustic) -> None:
+    letters, places = torch.randn(1, 3, 16), torch.tensor([[0, 0, 2, -1, -1]])
+    found = model.spread(letters, places)
+    told = model.progress(progress(places))
+    assert torch.allclose(found[0, :3], letters[0, [0, 0, 2]] + told[0, :3])
+    assert not found[0, 3:].any()
+
+
 def test_padding_changes_nothing(model: Acoustic) -> None:
     codes, letters, latents = drawn(2, 12)
     both = model(codes, letters, torch.tensor([12, 7]), latents, torch.tensor([2, 3]))
@@ -85,6 +133,26 @@ def test_filling_is_the_pass_over_all_without_the_voice(model: Acoustic) -> None
     alone = model.fill(codes[0], letters[0], latents[0, :0])
     assert alone.shape == (12, 12)
     assert torch.equal(alone, model(codes, letters, LENGTH, torch.zeros_like(latents), torch.tensor([0]))[0])
+
+
+def test_what_is_predicted_is_moved_towards_a_voice(model: Acoustic, monkeypatch: pytest.MonkeyPatch) -> None:
+    codes, letters, latents = (each[0] for each in drawn(1, 40))
+    again = model.fill(torch.cat([codes, torch.full_like(codes, 16)]), torch.cat([letters, letters]), latents)
+    found = model.adapted(codes, letters, latents)(again)
+    wanted = again.mean(0) + FURTHER * (latents.mean(0) - again.mean(0))
+    assert torch.allclose(found.mean(0), wanted, atol=1e-4)
+    for name, value in (("RIDGE", 1e6), ("FURTHER", 1.0), ("WIDER", 1.0)):
+        monkeypatch.setattr(acoustic, name, value)
+    found = model.adapted(codes, letters, latents)(again)  # nothing but mean and spread
+    assert torch.allclose(found.std(0), latents.std(0), rtol=1e-3)
+    assert torch.allclose(found.mean(0), latents.mean(0), atol=1e-4)
+    for name, value in (("RIDGE", 0.1), ("WIDER", 0.0)):
+        monkeypatch.setattr(acoustic, name, value)
+    found = model.adapted(codes, letters, latents)(again)
+    x, y = ((each - each.mean(0)) / model.deviation for each in (again, latents))
+    held = (0.1 * 40) ** 0.5 * torch.eye(12)  # the ridge as twelve rows more, which want the identity
+    transform = torch.linalg.lstsq(torch.cat([x, held]), torch.cat([y, held])).solution
+    assert torch.allclose(found, x @ transform * model.deviation + latents.mean(0), atol=1e-4)
 
 
 def test_what_is_predicted_has_the_scale_of_the_latents(model: Acoustic) -> None:
@@ -112,6 +180,7 @@ class Voiced:
             "codes": torch.stack([first, first % 7, first % 5]).to(torch.int16),
             "spans": torch.stack([starts + 1, starts + 3], 1).to(torch.int16),
             "samples": first.to(torch.int16).repeat_interleave(HOP),
+            "heights": torch.where(first % 5 > 0, first / 1000, torch.nan).half(),
         }
 
 
@@ -250,19 +319,16 @@ def batch_of(rows: int = 2, frames: int = 40, depths: tuple[int, ...] = (0, 2)) 
     places = torch.randint(-1, 9, (rows, frames), generator=generator)
     count = torch.full((rows,), 1)
     return Batch(
-        codes, codes[:, 0], labels, places, count, frames * count - torch.arange(rows), 8 * count, 10 * count,
-        torch.tensor(depths), torch.zeros(rows, 16 * 320), slice(0, 8 * 320),
+        codes, codes[:, 0], labels, places, count, frames * count - torch.arange(rows),
+        torch.rand(rows, 9, 2, generator=generator), 0.5 * count, 8 * count, 10 * count,
+        torch.tensor(depths), torch.zeros(rows, 16 * 320), slice(0, 8 * 320), None,
     )  # fmt: skip
 
 
 def said(learner: AcousticLearner, batch: Batch) -> Tensor:
-    """The vector of each frame's letter, nothing where it is not told."""
+    """What is told of each frame's letter."""
     letters = learner.acoustic.text(batch.labels, batch.languages)
-    rows = [
-        [each[place] * (place >= 0) for place in places.tolist()]
-        for each, places in zip(letters, batch.places, strict=True)
-    ]
-    return torch.stack([torch.stack(row) for row in rows])
+    return learner.acoustic.spread(learner.acoustic.sing(letters, batch.pitches), batch.places)
 
 
 def test_the_decoder_and_the_model_learn_and_the_codebooks_do_not(learner: AcousticLearner) -> None:
@@ -270,7 +336,7 @@ def test_the_decoder_and_the_model_learn_and_the_codebooks_do_not(learner: Acous
     before = {name: each.clone() for name, each in learner.quantiser.state_dict().items()}
     made, figures = learner(batch_of())
     assert made.shape == (2, 16 * 320)
-    (made.square().mean() + figures["latent"]).backward()
+    (made.square().mean() + figures["latent"] + figures["pitch"]).backward()
     for part in (learner.acoustic, learner.decoder):
         lacking = [
             name for name, each in part.named_parameters() if each.grad is None or not each.grad.isfinite().all()

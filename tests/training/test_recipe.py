@@ -14,10 +14,25 @@ from speechllm.training import recipe
 def test_shipped_recipes_parse(path: Path) -> None:
     parsed = recipe.read(path)
     stages = [stage for name, stage in vars(parsed).items() if name not in ("name", "voices")]
-    assert len(stages) == {recipe.Recipe: 3, recipe.VoiceRecipe: 2}.get(type(parsed), 1)
+    assert len(stages) == {recipe.Recipe: 3, recipe.VoiceRecipe: 3}.get(type(parsed), 1)
     assert parsed.name == path.stem
     assert all(stage.schedule.steps > 0 and isinstance(stage.schedule.lr, float) for stage in stages)
     assert path.read_text("utf-8").startswith(f"# python train.py recipes/{path.name}\n")
+
+
+VOICE = "voices: {}\nspeak: {corpora: [a], schedule: {steps: 1}}\nacoustic: {corpora: [a], schedule: {steps: 1}}\n"
+
+
+def test_a_stage_that_is_not_always_wanted_may_be_left_out(tmp_path: Path) -> None:
+    (tmp_path / "r.yaml").write_text(VOICE)
+    parsed = recipe.read(tmp_path / "r.yaml")
+    assert isinstance(parsed, recipe.VoiceRecipe) and parsed.pronounce is None
+    (tmp_path / "r.yaml").write_text(VOICE + "pronounce: {texts: [a.jsonl], schedule: {steps: 2}, batch: 3}\n")
+    parsed = recipe.read(tmp_path / "r.yaml")
+    assert isinstance(parsed, recipe.VoiceRecipe) and parsed.pronounce and parsed.pronounce.batch == 3
+    (tmp_path / "r.yaml").write_text(VOICE + "pronounce: {texts: [a.jsonl], schedule: {steps: 2}, batch: 0}\n")
+    with pytest.raises(DataError, match="pronounce: batch must be above 0"):
+        recipe.read(tmp_path / "r.yaml")
 
 
 @pytest.mark.parametrize(

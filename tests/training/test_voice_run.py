@@ -21,6 +21,7 @@ from speechllm.testing import tiny_codec
 from speechllm.training import checkpoint
 from speechllm.training.acoustic import AcousticOptions
 from speechllm.training.loop import Schedule
+from speechllm.training.pronunciation import PronounceOptions
 from speechllm.training.speaking import SpeakOptions
 from speechllm.training.voice import VoiceRun, VoicesOptions
 from speechllm.voice import Voice
@@ -43,6 +44,8 @@ def home(tmp_path_factory: pytest.TempPathFactory, tiny: SpeechLLM) -> Path:
         soundfile.write(home / "toy" / f"{name}.wav", clip.samples, clip.rate)
         row = {"audio": f"{name}.wav", "text": TEXTS[str(CLIPS / f"{name}.ogg")], "lang": "en", "speaker": "ann"}
         rows.append({**row, "split": "train", "duration": clip.seconds})
+    said = [{"lang": "en", "text": row["text"], "phonemes": row["text"].lower()} for row in rows]
+    (home / "pronounced.jsonl").write_text("\n".join(map(json.dumps, said * 20)))
     others = [{"text": "In 1984."}, {"text": "..."}, {"text": "It is long.", "duration": 20.0}, {"split": "eval"}]
     rows += [{**rows[0], **other} for other in others]
     (home / "toy" / "manifest.jsonl").write_text("\n".join(map(json.dumps, rows)))
@@ -69,18 +72,20 @@ def run(home: Path, name: str) -> VoiceRun:
     )  # fmt: skip
     speak = SpeakOptions(SCHEDULE, (toy,), rank=2, alpha=2, tokens=600, frames=200)
     voices = VoicesOptions(str(home / "base"), str(home / "codec"), defaults={"en": toy})
-    return VoiceRun(voices, speak, acoustic, home / name)
+    read = Schedule(steps=STEPS, lr=3e-2, warmup=1, log_every=1)
+    pronounce = PronounceOptions(read, (str(home / "pronounced.jsonl"),), batch=4, beside=2)
+    return VoiceRun(voices, speak, acoustic, home / name, pronounce)
 
 
 def test_a_run_makes_a_model_that_speaks(home: Path) -> None:
     whole = run(home, "whole")
     out = whole.train()
     assert out == home / "whole" / "model"
-    for stage in ("acoustic", "speak"):
+    for stage in ("acoustic", "speak", "pronounce"):
         assert checkpoint.newest_step(home / "whole" / stage) == STEPS
         logged = [json.loads(line) for line in (home / "whole" / stage / "log.jsonl").read_text().splitlines()]
         assert [line["step"] for line in logged] == [1, 2, 3]
-        assert ("adversarial" in logged[-1]) == (stage == "acoustic")
+        assert ("adversarial" in logged[-1]) == ("pronunciation" in logged[-1]) == (stage == "acoustic")
     model = SpeechLLM.from_pretrained(out, merge=True)
     voice = Voice.load(out / "voice", model)
     assert voice.languages == ("en",)
@@ -89,6 +94,24 @@ def test_a_run_makes_a_model_that_speaks(home: Path) -> None:
     assert sum(sounds) > 0
     answer = Assistant(str(out), device="cpu").run("speak", text="I do.")
     assert answer.audio is not None and answer.audio.seconds * 16_000 == sum(sounds)
+
+
+def test_the_acoustic_model_begins_with_what_was_pronounced(home: Path) -> None:
+    fresh = run(home, "other")._acoustic().acoustic.text.state_dict()
+    _, read = checkpoint.newest(home / "whole" / "pronounce") or (0, {})
+    _, last = checkpoint.newest(home / "whole" / "acoustic") or (0, {})
+    for name in ("letters.weight", "out.weight"):
+        begun = read["module"][f"text.{name}"]
+        moved = (last["codec"]["module"][f"acoustic.text.{name}"] - begun).abs().max()
+        assert moved < 0.5 * (fresh[name] - begun).abs().max(), name
+
+
+def test_without_texts_there_is_no_such_stage(home: Path) -> None:
+    plain = run(home, "plain")
+    plain.pronounce = None
+    plain.train_pronounce()
+    assert plain._acoustic().pronouncer is None
+    assert not (home / "plain" / "pronounce").exists()
 
 
 def test_what_is_exported_is_what_was_trained(home: Path) -> None:

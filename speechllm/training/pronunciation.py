@@ -1,0 +1,121 @@
+"""Stage `pronounce`: the acoustic model's text encoder learns how letters are read, from texts with their phonemes.
+
+A head on the letters' vectors spells the phonemes, two places a letter, by CTC (Graves et al. 2006). Recordings hold
+a few thousand different words, a lexicon holds all: words that no recording said are then read right as well. The
+head is thrown away, and a model that speaks needs letters alone.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from speechllm.data import corpora
+from speechllm.errors import DataError
+from speechllm.text_encoder import TextEncoder, numbers
+from speechllm.training.batching import pad
+from speechllm.training.loop import Schedule
+from speechllm.woven import labels, letters
+
+PLACES = 2  # for phonemes a letter
+RAREST = 20  # a sign that stands less often in all texts is left out
+
+
+@dataclass(frozen=True)
+class PronounceOptions:
+    """What the recipe says of this stage."""
+
+    schedule: Schedule
+    texts: tuple[str, ...]  # jsonl files with rows of lang, text and phonemes
+    batch: int = 64  # texts
+    beside: int = 24  # texts in each batch of the stage `acoustic`, so that nothing is forgotten; 0: none
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Texts and their phonemes."""
+
+    labels: Tensor  # (B, L) of the letters
+    languages: Tensor  # (B,)
+    lengths: Tensor  # (B,) of the labels
+    phonemes: Tensor  # (B, P), 0: padding
+    counts: Tensor  # (B,) of them
+
+    def to(self, device: torch.device) -> Batch:
+        """The same on a device."""
+        return replace(self, **{name: each.to(device) for name, each in vars(self).items()})
+
+
+class Texts:
+    """Batches by number.
+
+    Raises DataError where a file has no such rows.
+    """
+
+    def __init__(self, options: PronounceOptions) -> None:
+        self.options = options
+        self.languages = [list(corpora.rows(Path(path))) for path in options.texts]
+        for path, rows in zip(options.texts, self.languages, strict=True):
+            if not rows or not all({"lang", "text", "phonemes"} <= row.keys() for row in rows):
+                raise DataError(f"{path}: each row needs lang, text and phonemes")
+        seen = Counter(sign for rows in self.languages for row in rows for sign in row["phonemes"])
+        self.signs = sorted(sign for sign, count in seen.items() if count >= RAREST)
+        self._ids = {sign: number for number, sign in enumerate(self.signs, start=1)}
+
+    def batch(self, number: int, size: int) -> Batch:
+        """So many texts, of each file as many."""
+        rng = random.Random(f"{self.options.seed}/{number}")
+        rows = [rng.choice(self.languages[place % len(self.languages)]) for place in range(size)]
+        said, lengths = pad([torch.tensor(labels(letters(row["text"]))) for row in rows])
+        signs = [[self._ids[sign] for sign in row["phonemes"] if sign in self._ids] for row in rows]
+        phonemes, counts = pad([torch.tensor(each, dtype=torch.long) for each in signs])
+        return Batch(said, numbers([row["lang"] for row in rows]), lengths, phonemes, counts)
+
+
+class Pronouncer(nn.Module):
+    """A text encoder with a head for phonemes, which it holds; `Texts.signs` counts them."""
+
+    def __init__(self, text: TextEncoder, size: int, signs: int) -> None:
+        super().__init__()
+        self.text = text
+        self.head = nn.Linear(size, PLACES * (signs + 1))
+
+    def forward(self, batch: Batch) -> Tensor:
+        """CTC loss a phoneme, ()."""
+        found = self.head(self.text(batch.labels, batch.languages))
+        chances = found.unflatten(2, (PLACES, -1)).flatten(1, 2).float().log_softmax(-1)
+        lengths = batch.lengths * PLACES
+        return F.ctc_loss(chances.transpose(0, 1), batch.phonemes, lengths, batch.counts, zero_infinity=True)
+
+
+class PronounceObjective:
+    """Texts of all languages by turns."""
+
+    def __init__(self, module: Pronouncer, texts: Texts) -> None:
+        self.module: nn.Module = module
+        self.texts = texts
+
+    def batch(self, number: int) -> Batch:
+        """The batch with this number."""
+        return self.texts.batch(number, self.texts.options.batch)
+
+    def loss(self, module: Any, batch: Batch) -> tuple[Tensor, dict[str, float]]:
+        """`Pronouncer.forward` of a batch."""
+        return module(batch.to(next(module.parameters()).device)), {}
+
+
+def read(module: Pronouncer, batch: Batch) -> Sequence[list[int]]:
+    """The phonemes that it reads greedily."""
+    with torch.inference_mode():
+        best = module.head(module.text(batch.labels, batch.languages)).unflatten(2, (PLACES, -1)).argmax(-1).flatten(1)
+    rows = [row[: PLACES * length] for row, length in zip(best, batch.lengths.tolist(), strict=True)]
+    return [[int(sign) for sign in row.unique_consecutive() if sign] for row in rows]
