@@ -28,7 +28,7 @@ PROGRESS = 3  # numbers that tell how far a letter has got
 
 @dataclass(frozen=True)
 class AcousticConfig:
-    """Sizes of the model; the defaults make 11 M parameters."""
+    """Sizes of the model; the defaults make 13 M parameters."""
 
     codebook_size: int = 1024
     latents: int = 384  # width D of the codec's latents
