@@ -36,7 +36,7 @@ def folder() -> Path:
 
 
 class Speaker:
-    """Says English texts."""
+    """Says texts."""
 
     def __init__(self) -> None:
         sys.path.insert(0, str(folder()))
@@ -45,7 +45,7 @@ class Speaker:
         finally:
             sys.path.pop(0)
 
-    def say(self, text: str) -> Clip:
+    def say(self, text: str, voice: str = VOICE) -> Clip:
         """The spoken text, nearly the same every time: the synthesiser keeps some state between calls."""
-        samples = np.frombuffer(self.voice.speak(text, voice=VOICE), np.int16).astype(np.float32) / 32768
+        samples = np.frombuffer(self.voice.speak(text, voice=voice), np.int16).astype(np.float32) / 32768
         return Clip(np.concatenate([_SILENCE, samples, _SILENCE]), RATE)
