@@ -194,6 +194,8 @@ def _task(content: Any, path: Path) -> Task:
     if not isinstance(description, str):
         raise TaskError(f"{path}: the field 'description' must be a text, not {fields.shown(description)}: quote it")
     beside = path.parent / content["prompt"]
+    more: dict[str, Any] = {flag: _flag(content, flag, path) for flag in _FLAGS}
+    more |= {field: _slot_field(content, field, path) for field in _SLOT_FIELDS}
     task = Task(
         name=content["name"],
         description=description.strip(),
@@ -203,8 +205,7 @@ def _task(content: Any, path: Path) -> Task:
         metrics=_metrics(content.get("metrics") or (), path),
         max_new_tokens=_positive(content.get("max_new_tokens", Task.max_new_tokens), path),
         examples=tuple(content.get("examples") or ()),
-        **{flag: _flag(content, flag, path) for flag in _FLAGS},
-        **{field: _slot_field(content, field, path) for field in _SLOT_FIELDS},
+        **more,
     )
     _check_examples(task, path)
     return task
