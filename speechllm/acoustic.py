@@ -11,6 +11,7 @@ it what a sum that is not sharp shall sound like.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -18,11 +19,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from speechllm.encoders.conformer import Conformer, ConformerConfig
-from speechllm.encoders.masks import OFFLINE, AttentionPolicy
+from speechllm.encoders.masks import OFFLINE
 from speechllm.pitch import PitchPredictor
 from speechllm.text_encoder import TextEncoder
 
-WIDER = 0.3  # part of the way to a voice's own spread: more is more like it, and understood worse (docs/speaking.md)
+RIDGE = 0.05  # where training begins: weight of ridge regression, as a share of the frames' square sum
+# A voice that training has not heard is better known again with less ridge and more spread than the least distance asks
+# for, and understood as well (docs/speaking.md).
+LENIENT, WIDER = 0.35, 1.5
+LEAST = 0.01  # added to variances: a latent that hardly moves in a prompt is no reason to make it move a lot
 PROGRESS = 3  # numbers that tell how far a letter has got
 
 
@@ -51,16 +56,19 @@ class AcousticConfig:
 
 
 @dataclass(frozen=True)
-class Adaptation:
-    """A linear transform of latents, for one voice; all (D,)."""
+class Refit:
+    """The output layer for some voices: it gets a linear map of its frames besides, and spreads as these voices do."""
 
-    wider: Tensor
-    mean: Tensor  # of what is predicted
-    target: Tensor  # where it goes
+    weight: Tensor  # (B, H, D)
+    read: Tensor  # (B, 1, H) mean of the frames that it was fitted on
+    lacking: Tensor  # (B, 1, D) mean of what was lacking there
+    mean: Tensor  # (B, 1, D) of the voice
+    wider: Tensor  # (B, 1, D) its spread over that of what is predicted of it
 
-    def __call__(self, latents: Tensor) -> Tensor:
-        """Latents (T, D), moved."""
-        return (latents - self.mean) * self.wider + self.target
+    def __call__(self, predicted: Tensor, frames: Tensor) -> Tensor:
+        """What the plain layer predicts of frames (B, T, H), (B, T, D), for these voices."""
+        found = predicted + (frames.float() - self.read) @ self.weight + self.lacking
+        return (found - self.mean) * self.wider + self.mean
 
 
 class Timbre(nn.Module):
@@ -122,6 +130,7 @@ class Acoustic(nn.Module):
         self.sung = nn.Linear(2, config.size)
         self.conformer = Conformer(config.conformer())
         self.out = nn.Linear(config.size, config.latents)
+        self.ridge = nn.Parameter(torch.tensor(math.log(RIDGE)))
         # Of the latents of recordings, set before training: what is predicted has mean 0 and deviation 1.
         self.register_buffer("mean", torch.zeros(config.latents))
         self.register_buffer("deviation", torch.ones(config.latents))
@@ -152,7 +161,7 @@ class Acoustic(nn.Module):
         lengths: Tensor,
         latents: Tensor,
         prompts: Tensor,
-        policy: AttentionPolicy = OFFLINE,
+        refit: Refit | None = None,
     ) -> Tensor:
         """Latents (B, T, D) of all frames; those of the prompts mean nothing.
 
@@ -161,41 +170,94 @@ class Acoustic(nn.Module):
             said: (B, T, H) what `spread` gives for the letters said there; 0 where they are not told.
             lengths: (B,) frames of each row.
             latents: (B, T, D), read in the first `prompts` (B,) frames of each row alone.
+            refit: of the prompts' voices; None: the output layer as it is.
         """
+        frames = self._frames(codes, said, lengths, latents, prompts)
+        found = self.out(frames).float()
+        return (found if refit is None else refit(found, frames)) * self.deviation + self.mean
+
+    def _frames(self, codes: Tensor, said: Tensor, lengths: Tensor, latents: Tensor, prompts: Tensor) -> Tensor:
+        """Frames (B, T, H) that the output layer reads."""
         assert codes.ndim == 2 and latents.shape[:2] == codes.shape, (tuple(codes.shape), tuple(latents.shape))
-        is_prompt = (torch.arange(codes.shape[1], device=codes.device) < prompts[:, None]).unsqueeze(-1)
+        is_prompt = _begins(prompts, codes.shape[1])
         dtype = self.out.weight.dtype
         known = ((latents - self.mean) / self.deviation * is_prompt).to(dtype)
         voice = known.sum(1, keepdim=True) / prompts.clamp(min=1)[:, None, None].to(dtype)
         hidden = self.codes(codes) + said.to(dtype) + self.speaker(voice)
         hidden = hidden + (self.known(known) + self.is_prompt) * is_prompt
-        frames, _ = self.conformer(hidden, lengths, policy, self.timbre(known, is_prompt))
-        return self.out(frames).float() * self.deviation + self.mean
+        return self.conformer(hidden, lengths, OFFLINE, self.timbre(known, is_prompt))[0]
+
+    def refit(self, codes: Tensor, said: Tensor, latents: Tensor, prompts: Tensor, *, is_new: bool = False) -> Refit:
+        """Fit the output layer to the voice of each prompt, by what it lacks there.
+
+        Each half of a prompt is predicted after the other one, by letters alone, and ridge regression maps the frames
+        to what is lacking. It has a closed form, so training goes through it and learns frames of which a few seconds
+        tell a voice (Bertinetto et al. 2019, "Meta-learning with differentiable closed-form solvers", §3.2).
+
+        Args:
+            codes: (B, P), said: (B, P, H), latents: (B, P, D) of prompts of `prompts` (B,) frames, padded. A row
+                without a prompt gets a map that adds nothing.
+            is_new: the voices are none that training has heard: go further (`LENIENT`, `WIDER`).
+        """
+        place = torch.arange(codes.shape[1], device=codes.device)
+        count = prompts.clamp(min=1)  # a row without a prompt has a frame that does not count
+        first = torch.div(prompts, 2, rounding_mode="floor")
+        second = prompts - first
+        rows = torch.arange(len(codes), device=codes.device)[:, None]
+        turned = torch.where(place < prompts[:, None], (place + first[:, None]) % count[:, None], place)
+
+        def after(order: Tensor, known: Tensor) -> Tensor:
+            told = torch.where(place < known[:, None], codes[rows, order], self.config.codebook_size)
+            return self._frames(told, said[rows, order], count, latents[rows, order], known)
+
+        back = (place + second[:, None]) % count[:, None]
+        is_first = (place < first[:, None]).unsqueeze(-1)
+        frames = torch.where(is_first, after(turned, second)[rows, back], after(place.expand_as(turned), first))
+        return self._fitted(frames, latents, _begins(prompts, codes.shape[1]), is_new=is_new)
+
+    def _fitted(self, frames: Tensor, latents: Tensor, is_known: Tensor, *, is_new: bool) -> Refit:
+        """Ridge regression from frames (B, P, H) to what they lack to latents (B, P, D), where known (B, P, 1)."""
+        with torch.autocast(frames.device.type, enabled=False):
+            frames, wanted = frames.float(), ((latents - self.mean) / self.deviation).float()
+            predicted = F.linear(frames, self.out.weight.float(), self.out.bias.float())
+            count = is_known.sum(1, keepdim=True).clamp(min=1)
+
+            def centred(values: Tensor) -> tuple[Tensor, Tensor]:
+                mean = (values * is_known).sum(1, keepdim=True) / count
+                return mean, (values - mean) * is_known
+
+            (read, x), (lacking, y), (mean, z) = map(centred, (frames, wanted - predicted, wanted))
+            kernel = x @ x.transpose(1, 2)
+            size = kernel.diagonal(dim1=1, dim2=2).sum(1)[:, None, None].clamp(min=1e-3)
+            ridge = size * self.ridge.float().exp() * (LENIENT if is_new else 1.0)
+            kernel = kernel + ridge * torch.eye(kernel.shape[1], device=kernel.device)
+            # Row by row: in batches LAPACK's threads can wait for each other for ever (seen with `solve`).
+            solved = [
+                torch.cholesky_solve(each, torch.linalg.cholesky_ex(matrix).L)
+                for matrix, each in zip(kernel, y, strict=True)
+            ]
+            weight = x.transpose(1, 2) @ torch.stack(solved)
+
+            def spread(values: Tensor) -> Tensor:
+                return (values.square().sum(1, keepdim=True) / count + LEAST).sqrt()
+
+            wider = spread(z) / spread(centred(predicted + x @ weight)[1])
+            return Refit(weight, read, lacking, mean, 1 + WIDER * (wider - 1) if is_new else wider)
 
     @torch.inference_mode()
-    def fill(self, codes: Tensor, said: Tensor, latents: Tensor) -> Tensor:
+    def fill(self, codes: Tensor, said: Tensor, latents: Tensor, refit: Refit | None = None) -> Tensor:
         """Latents (T, D) of speech (T,) after a voice of P frames.
 
         Args:
-            codes: (P + T,); said: (P + T, H); latents: (P, D) of the voice.
+            codes: (P + T,); said: (P + T, H); latents: (P, D) of the voice, whose output layer `refit` is.
         """
         before = len(latents)
         known = latents.new_zeros(len(codes), latents.shape[1])
         known[:before] = latents
         length, prompt = (torch.tensor([each], device=codes.device) for each in (len(codes), before))
-        return self(codes[None], said[None], length, known[None], prompt)[0, before:]
+        return self(codes[None], said[None], length, known[None], prompt, refit)[0, before:]
 
-    @torch.inference_mode()
-    def adapted(self, codes: Tensor, said: Tensor, latents: Tensor) -> Adaptation:
-        """How to bring what is predicted in a voice nearer to it: by what is predicted, by letters alone, of itself.
 
-        Of the linear transforms that adapt to a speaker (Gales 1998, "Maximum likelihood linear transformations")
-        the diagonal one, for seconds are few: mean and spread of what is predicted become those of the voice.
-
-        Args:
-            codes: (P,), said: (P, H), latents: (P, D) of the voice.
-        """
-        untold = torch.full_like(codes, self.config.codebook_size)
-        again = self.fill(torch.cat([codes, untold]), torch.cat([said, said]), latents)
-        wider = 1 + WIDER * (latents.std(0) / again.std(0).clamp(min=1e-3) - 1)
-        return Adaptation(wider, again.mean(0), latents.mean(0))
+def _begins(counts: Tensor, frames: int) -> Tensor:
+    """(B, T, 1) bool: the first so many (B,) frames of rows."""
+    return (torch.arange(frames, device=counts.device) < counts[:, None]).unsqueeze(-1)

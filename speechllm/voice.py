@@ -255,8 +255,10 @@ class Filler:
         known = pitch.of_letters(heard[: len(places)], torch.tensor(places), len(bounds) - 1)
         self.voice_said = self._spread(self._read(labels(voice.letters), lang, known), places)
         self.latents = codec.latents(voice.codes).to(self.device)
-        # Its own voices the model has learned; others it comes near to.
-        self.adapted = acoustic.adapted(self.voice_codes, self.voice_said, self.latents) if lang is None else None
+        length = torch.tensor([len(self.latents)], device=self.device)
+        known = self.voice_codes[None], self.voice_said[None], self.latents[None]
+        with torch.inference_mode():
+            self.refit = acoustic.refit(*known, length, is_new=lang is None)
 
     @torch.inference_mode()
     def _read(self, wanted: Sequence[int], lang: str | None, pitches: Tensor | None = None) -> Tensor:
@@ -301,9 +303,7 @@ class Filler:
         places = [piece.place for piece in pieces for _ in piece.codes]
         self.codes, self.said = torch.cat([self.codes, first]), torch.cat([self.said, self._spread(said, places)])
         known = torch.cat([self.voice_codes, self.codes]), torch.cat([self.voice_said, self.said])
-        found = self.acoustic.fill(*known, self.latents)
-        if self.adapted is not None:
-            found = self.adapted(found)
+        found = self.acoustic.fill(*known, self.latents, self.refit)
         held = 0 if is_last else min(len(first), round(AHEAD_SECONDS * self.frame_rate))
         settled = found[len(found) - len(first) - self.owed : len(found) - held]
         kept = round(PAST_SECONDS * self.frame_rate)

@@ -172,7 +172,7 @@ def test_frames_that_wait_are_settled_by_what_follows(voice: Voice) -> None:
         filler = fresh(voice)
         told_said = filler._spread(filler._read(SAID, "en"), [place for place, _ in told])
         said = torch.cat([filler.voice_said, told_said])
-        return voice.acoustic.fill(codes, said, voice.codec.latents(own.codes))
+        return voice.acoustic.fill(codes, said, voice.codec.latents(own.codes), filler.refit)
 
     assert torch.allclose(first, filled(1)[:30], atol=1e-5)
     assert torch.allclose(second, filled(2)[30:140], atol=1e-5)

@@ -22,10 +22,12 @@ from speechllm.hearing import Ear
 from speechllm.woven import edges, labels, letters, spread
 
 
-def voiced(root: Path, key: str, rows: Sequence[dict], codec: Codec, ear: Ear) -> cache.Cache:
+def voiced(
+    root: Path, key: str, rows: Sequence[dict], codec: Codec, ear: Ear, frames: cache.Cache | None = None
+) -> cache.Cache:
     """Of each row (audio, text): `codes` (K, T) int16, and `spans` (L, 2) int16, the frames of each letter.
 
-    key: names what made them, codec and ear.
+    key: names what made them, codec and ear. frames: of each row `hidden` (T, D), the ear's, where they are known.
     """
     finer = round(codec.frame_rate / ear.first_pass.conformer.frame_rate)
     assert finer * ear.first_pass.conformer.frame_rate == codec.frame_rate, "the codes' rate is a multiple"
@@ -36,13 +38,22 @@ def voiced(root: Path, key: str, rows: Sequence[dict], codec: Codec, ear: Ear) -
         for row in part:
             clip = load(row["audio"])
             with torch.inference_mode():
-                _, log_probs, _ = ear.first_pass(*ear.frames(clip))
+                heard = ear.frames(clip) if frames is None else _known(frames, row["row"], ear)
+                _, log_probs, _ = ear.first_pass(*heard)
             spans = align(log_probs[0], ALPHABET.encode(letters(row["text"])))
             spans = torch.tensor([(int(start), int(end)) for start, end in spans], dtype=torch.int16) * finer
             out.append({"codes": codec.encode(clip).to(torch.int16), "spans": spans})
         return out
 
-    return cache.build(root, f"letters-{cache.digest(key, plain)}", plain, compute, "codes")
+    numbered = [{**row, "row": number} for number, row in enumerate(plain)]
+    return cache.build(root, f"letters-{cache.digest(key, plain)}", numbered, compute, "codes")
+
+
+def _known(frames: cache.Cache, row: int, ear: Ear) -> tuple[Tensor, Tensor]:
+    """A row's frames as `Ear.frames` gives them."""
+    weight = next(ear.first_pass.parameters())
+    hidden = frames[row]["hidden"].to(weight.device, weight.dtype)[None]
+    return hidden, torch.tensor([hidden.shape[1]], device=weight.device)
 
 
 def groups(rows: Sequence[dict], lengths: Sequence[int], most: int, seed: int) -> list[list[int]]:

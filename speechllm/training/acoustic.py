@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from speechllm import pitch
-from speechllm.acoustic import Acoustic
+from speechllm.acoustic import Acoustic, Refit
 from speechllm.codecs.quantise import draw_depths
 from speechllm.codecs.spectral import SpectralCodec
 from speechllm.data.voiced import fits, groups, together
@@ -43,6 +43,7 @@ class AcousticOptions:
     unprompted: float = 0.05  # share of the rows without a prompt
     unlettered: float = 0.05  # share of the rows whose letters are not told
     uncoded: float = 0.4  # share of the rows whose codes after the prompt are not told: letters say what is said
+    refitted: float = 0.7  # share of the rows with a prompt, to whose voice the output layer is fitted
     unnamed: float = 0.2  # share of the rows whose language is not told
     said: float = 0.5  # share of the others, of those that the LLM has said over, whose codes are as it says them
     wrong: float = 0.8  # of a row's codes are others, at most: those that the LLM says are not those of a recording
@@ -56,6 +57,7 @@ class AcousticOptions:
     judged_channels: tuple[int, ...] = (16, 32, 64)
     mel: float = 45.0  # weights of the losses
     latent: float = 10.0
+    moments: float = 10.0
     pronunciation: float = 1.0
     pitch: float = 5.0
     adversarial: float = 1.0
@@ -76,6 +78,7 @@ class Batch:
     pitches: Tensor  # (B, L, 2) of each letter, as `pitch.of_letters` has them
     means: Tensor  # (B,) mean height of the prompts, of the rows without one
     prompts: Tensor  # (B,) frames
+    refitted: Tensor  # (B,) bool, whether the output layer is fitted to their voice
     starts: Tensor  # (B,) first frame of the crop
     depths: Tensor  # (B,) codebooks of the real codes that are made sound of; 0: the predicted latents
     samples: Tensor  # (B, N) float32 of the crop
@@ -134,10 +137,13 @@ class Rows:
         depths = draw_depths(len(drawn), options.depths, options.depth_share, generator)
         depths = torch.where(torch.rand(len(drawn), generator=generator) < options.real, depths, 0)
         first = rng.randint(0, options.crop_frames - options.judged_frames) * self.hop
+        means, prompts, refitted, starts = (
+            torch.tensor([row[name] for row in drawn]) for name in ("mean", "prompt", "refitted", "start")
+        )
         return Batch(
-            codes.transpose(1, 2), heard, labels, places, languages, lengths, pitches,
-            *(torch.tensor([row[name] for row in drawn]) for name in ("mean", "prompt", "start")), depths,
-            torch.stack([row["samples"] for row in drawn]), slice(first, first + options.judged_frames * self.hop),
+            codes.transpose(1, 2), heard, labels, places, languages, lengths, pitches, means, prompts, refitted, starts,
+            depths, torch.stack([row["samples"] for row in drawn]),
+            slice(first, first + options.judged_frames * self.hop),
             self.texts.batch(number, self.texts.options.beside) if self.texts else None,
         )  # fmt: skip
 
@@ -161,6 +167,7 @@ class Rows:
             "pitches": pitch.of_letters(heights, places, len(row["labels"])),
             "mean": pitch.mean_height(heights[: prompt or None]),
             "prompt": prompt,
+            "refitted": rng.random() < self.options.refitted,
             "start": start,
             "samples": samples.float() / FULL_SCALE,
         }
@@ -218,18 +225,42 @@ class AcousticLearner(nn.Module):
             real = self.quantiser.decode(batch.codes)
         letters = self.acoustic.text(batch.labels, batch.languages)
         said = self.acoustic.spread(self.acoustic.sing(letters, batch.pitches), batch.places)
-        found = self.acoustic(batch.heard, said, batch.lengths, real, batch.prompts)
+        refit = self._refit(batch, said, real)
+        found = self.acoustic(batch.heard, said, batch.lengths, real, batch.prompts, refit)
         place = torch.arange(real.shape[1], device=real.device)
         wanted = (place >= batch.prompts[:, None]) & (place < batch.lengths[:, None])
         error = ((found - real) / self.acoustic.deviation).square().mean(-1)
-        frames = batch.starts[:, None] + torch.arange(self.crop_frames, device=real.device)
-        rows = torch.arange(len(frames), device=real.device)[:, None]
-        sounded = torch.where((batch.depths > 0)[:, None, None], self._real(batch, rows, frames), found[rows, frames])
-        figures = {"latent": error[wanted].mean()}
+        crops = batch.starts[:, None] + torch.arange(self.crop_frames, device=real.device)
+        rows = torch.arange(len(crops), device=real.device)[:, None]
+        sounded = torch.where((batch.depths > 0)[:, None, None], self._real(batch, rows, crops), found[rows, crops])
+        figures = {"latent": error[wanted].mean(), "moments": self._moments(found, real, wanted)}
         figures["pitch"] = self.acoustic.pitch.loss(letters.detach(), batch.pitches, batch.means)
         if self.pronouncer is not None and batch.pronounced is not None:
             figures["pronunciation"] = self.pronouncer(batch.pronounced)
         return self.decoder(sounded), figures
+
+    def _moments(self, found: Tensor, real: Tensor, wanted: Tensor) -> Tensor:
+        """How far mean and spread of each row's frames, where wanted (B, T), are from the real ones, in deviations.
+
+        What is predicted by least squares varies too little and sounds like an average voice; spread is a goal of its
+        own therefore (Toda & Tokuda 2007, "A speech parameter generation algorithm considering global variance").
+        """
+        is_wanted = wanted[..., None].float()
+        count = is_wanted.sum(1, keepdim=True).clamp(min=1)
+
+        def moments(latents: Tensor) -> Tensor:
+            scaled = latents / self.acoustic.deviation
+            mean = (scaled * is_wanted).sum(1, keepdim=True) / count
+            variance = ((scaled - mean).square() * is_wanted).sum(1, keepdim=True) / count
+            return torch.stack([mean, (variance + 1e-5).sqrt()])
+
+        return 2 * (moments(found) - moments(real)).abs().mean()
+
+    def _refit(self, batch: Batch, said: Tensor, real: Tensor) -> Refit:
+        """The output layer for the voices of the prompts, in some rows as it is."""
+        longest = int(batch.prompts.max())
+        prompts = batch.prompts * batch.refitted
+        return self.acoustic.refit(batch.heard[:, :longest], said[:, :longest], real[:, :longest], prompts)
 
     @torch.no_grad()
     def _real(self, batch: Batch, rows: Tensor, frames: Tensor) -> Tensor:

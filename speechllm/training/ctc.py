@@ -62,7 +62,9 @@ def hidden_cache(
 class CTCObjective:
     """CTC loss of the texts' letters, with time and feature masks on the frames (Park et al. 2019)."""
 
-    def __init__(self, module: FirstPass, rows: Sequence[dict], hidden: cache.Cache, options: CTCOptions) -> None:
+    def __init__(
+        self, module: FirstPass, rows: Sequence[dict], hidden: cache.Cache | cache.Chosen, options: CTCOptions
+    ) -> None:
         self.module: nn.Module = module
         self.rows, self.hidden, self.options = rows, hidden, options
         self.labels = [ALPHABET.encode(row["text"]) for row in rows]

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from rapidfuzz.distance import Levenshtein
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -37,6 +38,7 @@ class PronounceOptions:
     texts: tuple[str, ...]  # jsonl files with rows of lang, text and phonemes
     batch: int = 64  # texts
     beside: int = 24  # texts in each batch of the stage `acoustic`, so that nothing is forgotten; 0: none
+    kept_out: int = 200  # texts of each file that are not learned, for `errors`
     seed: int = 0
 
 
@@ -63,10 +65,14 @@ class Texts:
 
     def __init__(self, options: PronounceOptions) -> None:
         self.options = options
-        self.languages = [list(corpora.rows(Path(path))) for path in options.texts]
-        for path, rows in zip(options.texts, self.languages, strict=True):
-            if not rows or not all({"lang", "text", "phonemes"} <= row.keys() for row in rows):
-                raise DataError(f"{path}: each row needs lang, text and phonemes")
+        self.languages, self.kept_out = list[list[dict]](), list[list[dict]]()
+        for path in options.texts:
+            rows = list(corpora.rows(Path(path)))
+            if len(rows) <= options.kept_out or not all({"lang", "text", "phonemes"} <= row.keys() for row in rows):
+                raise DataError(f"{path}: needs more than {options.kept_out} rows, each with lang, text and phonemes")
+            random.Random(options.seed).shuffle(rows)
+            self.languages.append(rows[options.kept_out :])
+            self.kept_out.append(rows[: options.kept_out])
         seen = Counter(sign for rows in self.languages for row in rows for sign in row["phonemes"])
         self.signs = sorted(sign for sign, count in seen.items() if count >= RAREST)
         self._ids = {sign: number for number, sign in enumerate(self.signs, start=1)}
@@ -74,7 +80,10 @@ class Texts:
     def batch(self, number: int, size: int) -> Batch:
         """So many texts, of each file as many."""
         rng = random.Random(f"{self.options.seed}/{number}")
-        rows = [rng.choice(self.languages[place % len(self.languages)]) for place in range(size)]
+        return self.written([rng.choice(self.languages[place % len(self.languages)]) for place in range(size)])
+
+    def written(self, rows: Sequence[dict]) -> Batch:
+        """Rows as a batch."""
         said, lengths = pad([torch.tensor(labels(letters(row["text"]))) for row in rows])
         signs = [[self._ids[sign] for sign in row["phonemes"] if sign in self._ids] for row in rows]
         phonemes, counts = pad([torch.tensor(each, dtype=torch.long) for each in signs])
@@ -113,9 +122,20 @@ class PronounceObjective:
         return module(batch.to(next(module.parameters()).device)), {}
 
 
-def read(module: Pronouncer, batch: Batch) -> Sequence[list[int]]:
+def read(module: Pronouncer, batch: Batch) -> list[list[int]]:
     """The phonemes that it reads greedily."""
     with torch.inference_mode():
         best = module.head(module.text(batch.labels, batch.languages)).unflatten(2, (PLACES, -1)).argmax(-1).flatten(1)
     rows = [row[: PLACES * length] for row, length in zip(best, batch.lengths.tolist(), strict=True)]
     return [[int(sign) for sign in row.unique_consecutive() if sign] for row in rows]
+
+
+def errors(module: Pronouncer, texts: Texts) -> dict[str, float]:
+    """Phoneme error rate in the texts of each language that were kept out, %."""
+    found = {}
+    for rows in filter(None, texts.kept_out):
+        batch = texts.written(rows).to(next(module.parameters()).device)
+        wanted = [row[:count].tolist() for row, count in zip(batch.phonemes, batch.counts.tolist(), strict=True)]
+        wrong = sum(map(Levenshtein.distance, read(module, batch), wanted))
+        found[rows[0]["lang"]] = 100 * wrong / max(1, sum(map(len, wanted)))
+    return found

@@ -22,6 +22,7 @@ from typing import Any, TypeVar, get_args, get_type_hints
 from speechllm import fields
 from speechllm.errors import DataError
 from speechllm.training.acoustic import AcousticOptions
+from speechllm.training.alignment import AlignOptions
 from speechllm.training.codec import CodecOptions
 from speechllm.training.ctc import CTCOptions
 from speechllm.training.frames import FramesOptions
@@ -79,6 +80,7 @@ class VoiceRecipe:
     speak: SpeakOptions
     acoustic: AcousticOptions
     pronounce: PronounceOptions | None = None
+    align: AlignOptions | None = None
 
 
 AnyRecipe = Recipe | FramesRecipe | CodecRecipe | VoiceRecipe

@@ -43,7 +43,7 @@ def begin(recipe: AnyRecipe, folder: Path) -> RunFolder | CodecRun | VoiceRun:
     if isinstance(recipe, CodecRecipe):
         return CodecRun(recipe.codec, folder)
     if isinstance(recipe, VoiceRecipe):
-        return VoiceRun(recipe.voices, recipe.speak, recipe.acoustic, folder, recipe.pronounce)
+        return VoiceRun(recipe.voices, recipe.speak, recipe.acoustic, folder, recipe.pronounce, recipe.align)
     return FramesRun(recipe, folder) if isinstance(recipe, FramesRecipe) else Run(recipe, folder)
 
 

@@ -1,6 +1,6 @@
 """The run that teaches a trained model to speak: codes of recordings, then its stages.
 
-`speak`, `pronounce` where the recipe has it, and `acoustic`.
+`align` where the recipe has it, `speak`, `pronounce` where the recipe has it, and `acoustic`.
 """
 
 from __future__ import annotations
@@ -31,9 +31,11 @@ from speechllm.language.speech import SpeechTokens
 from speechllm.packages import sha256
 from speechllm.training import adversarial, checkpoint
 from speechllm.training.acoustic import AcousticLearner, AcousticOptions, Rows, padded
+from speechllm.training.alignment import AlignOptions, frames_cache
 from speechllm.training.codec import sound_cache
+from speechllm.training.ctc import CTCObjective
 from speechllm.training.loop import fit, load_trained, make_accelerator
-from speechllm.training.pronunciation import PronounceObjective, PronounceOptions, Texts
+from speechllm.training.pronunciation import PronounceObjective, PronounceOptions, Texts, errors
 from speechllm.training.said_over import said_over
 from speechllm.training.speaking import Speaking, SpeakObjective, SpeakOptions
 from speechllm.voice import VoiceConfig
@@ -42,9 +44,11 @@ from speechllm.woven import letters
 
 if TYPE_CHECKING:
     from speechllm.codecs.pocket import PocketCodec
+    from speechllm.hearing import Ear
     from speechllm.model import SpeechLLM
+    from speechllm.readers.first_pass import FirstPass
 
-ACOUSTIC, SPEAK, PRONOUNCE = "acoustic", "speak", "pronounce"  # folders of the stages
+ALIGN, ACOUSTIC, SPEAK, PRONOUNCE = "align", "acoustic", "speak", "pronounce"  # folders of the stages
 VOICE = "voice"  # that of a model's voice
 
 
@@ -69,13 +73,15 @@ class VoiceRun:
         acoustic: AcousticOptions,
         folder: Path,
         pronounce: PronounceOptions | None = None,
+        align: AlignOptions | None = None,
     ) -> None:
         self.voices, self.speak, self.acoustic, self.folder = voices, speak, acoustic, folder
-        self.pronounce = pronounce
+        self.pronounce, self.align = pronounce, align
         self.accelerator = make_accelerator()
 
     def train(self) -> Path:
         """All stages, each from its newest checkpoint."""
+        self.train_align()
         self.train_speak()
         self.train_pronounce()
         self.train_acoustic()
@@ -104,8 +110,45 @@ class VoiceRun:
         return [rows[i] for i in kept], cache.Chosen(parts, kept)
 
     def _voiced(self, corpus: str) -> tuple[list[dict], cache.Cache]:
-        rows = self.rows(corpus)
-        return rows, voiced(self.folder / "cache", self._key, rows, self.codec, self.model.ear)
+        rows, key, frames = self.rows(corpus), self._key, None
+        if self._is_timed_anew(corpus):
+            key, frames = cache.digest(key, asdict(self.align)), self._frames(rows)  # type: ignore[arg-type]
+        return rows, voiced(self.folder / "cache", key, rows, self.codec, self._ear(corpus), frames)
+
+    def _frames(self, rows: list[dict]) -> cache.Cache:
+        return frames_cache(self.folder / "cache", self._key, rows, self.model.ear)
+
+    def _is_timed_anew(self, corpus: str) -> bool:
+        return self.align is not None and corpus in self.align.corpora
+
+    def _ear(self, corpus: str) -> Ear:
+        """What hears when the letters of a corpus are said."""
+        return self._timing_ear if self._is_timed_anew(corpus) else self.model.ear
+
+    @cached_property
+    def _timing_ear(self) -> Ear:
+        """The ear with the first pass of stage `align`."""
+        ear = copy.copy(self.model.ear)
+        first_pass = self._first_pass()
+        load_trained(first_pass, self._newest(ALIGN)["module"])
+        ear.first_pass = first_pass.to(next(self.model.ear.first_pass.parameters()).dtype).eval()
+        return ear
+
+    def _first_pass(self) -> FirstPass:
+        return copy.deepcopy(self.model.ear.first_pass).float().requires_grad_(True)
+
+    def train_align(self) -> None:
+        """A first pass that times the letters of some corpora, where the recipe has them."""
+        if self.align is None:
+            return
+        rows, parts = list[dict](), list[cache.Cache]()
+        for corpus in self.align.corpora:
+            rows += (these := self.rows(corpus))
+            parts.append(self._frames(these))
+        kept = [i for i, row in enumerate(rows) if not any(letter.isdigit() for letter in row["text"])]
+        chosen = cache.Chosen(parts, kept)
+        objective = CTCObjective(self._first_pass(), [rows[i] for i in kept], chosen, self.align.ctc)
+        fit(objective, self.align.schedule, self.folder / ALIGN, self.accelerator)
 
     @cached_property
     def _key(self) -> str:
@@ -183,6 +226,9 @@ class VoiceRun:
         if learner is not None and self._texts is not None:
             objective = PronounceObjective(learner, self._texts)
             fit(objective, self._texts.options.schedule, self.folder / PRONOUNCE, self.accelerator)
+            shares = errors(learner, self._texts)
+            said = ", ".join(f"{lang} {share:.1f} %" for lang, share in shares.items())
+            self.accelerator.print(f"phonemes misread: {said}", flush=True)
 
     def train_speak(self) -> None:
         """The first codebook, by the LLM."""
@@ -244,7 +290,7 @@ class VoiceRun:
                 clip = load(row["audio"])
                 read = self.model.ear.hear(clip, (row["lang"],)).reading.text
                 if letters(read) == letters(row["text"]):
-                    return listen(clip, self.model.ear, self.codec, detector, row["text"])
+                    return listen(clip, self._ear(corpus), self.codec, detector, row["text"])
         raise DataError(f"{corpus} has no sentence of three to five seconds that is read as it was written")
 
 

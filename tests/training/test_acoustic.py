@@ -1,8 +1,10 @@
 """The stage `acoustic`: what the model may read, rows by number, what learns and what stands still."""
 
+import math
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -135,14 +137,72 @@ def test_filling_is_the_pass_over_all_without_the_voice(model: Acoustic) -> None
     assert torch.equal(alone, model(codes, letters, LENGTH, torch.zeros_like(latents), torch.tensor([0]))[0])
 
 
-def test_what_is_predicted_is_moved_towards_a_voice(model: Acoustic, monkeypatch: pytest.MonkeyPatch) -> None:
-    codes, letters, latents = (each[0] for each in drawn(1, 40))
-    again = model.fill(torch.cat([codes, torch.full_like(codes, 16)]), torch.cat([letters, letters]), latents)
-    for part in (0.0, 0.25, 1.0):
-        monkeypatch.setattr(acoustic, "WIDER", part)
-        found = model.adapted(codes, letters, latents)(again)
-        assert torch.allclose(found.mean(0), latents.mean(0), atol=1e-4)
-        assert torch.allclose(found.std(0), (1 - part) * again.std(0) + part * latents.std(0), rtol=1e-3)
+def test_what_a_voice_lacks_is_a_ridge_regression_of_the_frames(model: Acoustic) -> None:
+    """By the normal equations: each half of the prompt as it is predicted after the other one, by letters alone."""
+    codes, said, latents = drawn(1, 30)
+    refit = model.refit(codes, said, latents, torch.tensor([30]))
+    halves = []
+    for part, other in ((slice(15, 30), slice(0, 15)), (slice(0, 15), slice(15, 30))):
+        told = torch.cat([codes[:, other], torch.full((1, 15), 16)], 1)
+        both = [torch.cat([each[:, other], each[:, part]], 1) for each in (said, latents)]
+        halves.append(model._frames(told, both[0], torch.tensor([30]), both[1], torch.tensor([15]))[0, 15:])
+    x = torch.cat([halves[1], halves[0]])
+    z = ((latents[0] - model.mean) / model.deviation).numpy().astype(float)
+    x, predicted = x.detach().numpy().astype(float), model.out(x).detach().numpy().astype(float)
+    x0, y0 = x - x.mean(0), (z - predicted) - (z - predicted).mean(0)
+    weight = np.linalg.solve(x0.T @ x0 + acoustic.RIDGE * np.square(x0).sum() * np.eye(16), x0.T @ y0)
+    assert np.allclose(refit.weight[0].detach(), weight, atol=1e-4)
+    wider = np.sqrt((z.var(0) + acoustic.LEAST) / ((predicted + x0 @ weight).var(0) + acoustic.LEAST))
+    frames, plain = torch.randn(5, 16), torch.randn(5, 12)
+    moved = plain.numpy() + (frames.numpy() - x.mean(0)) @ weight + (z - predicted).mean(0)
+    expected = (moved - z.mean(0)) * wider + z.mean(0)
+    assert np.allclose(refit(plain[None], frames[None])[0].detach(), expected, atol=1e-4)
+
+
+def test_a_new_voice_is_fitted_further(model: Acoustic) -> None:
+    codes, said, latents = drawn(1, 30)
+    known, new = (model.refit(codes, said, latents, torch.tensor([30]), is_new=is_new) for is_new in (False, True))
+    assert new.weight.norm() > 1.1 * known.weight.norm()
+    assert torch.equal(new.lacking, known.lacking)
+    with torch.no_grad():
+        model.ridge += math.log(acoustic.LENIENT)
+    lenient = model.refit(codes, said, latents, torch.tensor([30]))
+    assert torch.allclose(new.weight, lenient.weight, atol=1e-5)
+    assert torch.allclose(new.wider - 1, acoustic.WIDER * (lenient.wider - 1), atol=1e-5)
+
+
+def test_what_is_refitted_has_mean_and_spread_of_the_prompt(model: Acoustic) -> None:
+    codes, said, latents = drawn(1, 60)
+    latents = latents * 3 - 2
+    refit = model.refit(codes, said, latents, torch.tensor([60]))
+    found = model(codes, said, torch.tensor([60]), torch.zeros_like(latents), torch.tensor([0]), refit)[0]
+    ours, theirs = (found - found.mean(0)).std(0), latents[0].std(0)
+    plain = model(codes, said, torch.tensor([60]), torch.zeros_like(latents), torch.tensor([0]))[0].std(0)
+    assert (ours / theirs).log().abs().mean() < 0.5 * (plain / theirs).log().abs().mean()
+
+
+def test_a_refit_is_each_rows_own_and_without_a_prompt_nothing(model: Acoustic) -> None:
+    codes, said, latents = drawn(3, 40)
+    all_of = model.refit(codes, said, latents, torch.tensor([40, 31, 0]))
+    alone = model.refit(codes[1:2, :31], said[1:2, :31], latents[1:2, :31], torch.tensor([31]))
+    frames, plain = torch.randn(3, 7, 16), torch.randn(3, 7, 12)
+    assert torch.allclose(all_of(plain, frames)[1], alone(plain[1:2], frames[1:2])[0], atol=1e-5)
+    assert torch.equal(all_of(plain, frames)[2], plain[2])
+    assert (all_of(plain, frames)[0] - plain[0]).abs().max() > 1e-3
+
+
+def test_a_refit_voice_is_predicted_better(model: Acoustic) -> None:
+    """Latents that are a linear map of the frames, which the output layer does not know."""
+    codes, said, latents = drawn(1, 80)
+    untold = torch.full_like(codes, 16)
+    prompt, length = torch.tensor([60]), torch.tensor([80])
+    strange = model(untold, said, length, torch.zeros_like(latents), torch.tensor([0])).detach() * 3 - 1
+    plain, refit = (
+        model(codes, said, length, strange, prompt, each)[:, 60:]
+        for each in (None, model.refit(codes[:, :60], said[:, :60], strange[:, :60], prompt))
+    )
+    errors = [(found - strange[:, 60:]).square().mean() for found in (plain, refit)]
+    assert errors[1] < 0.5 * errors[0]
 
 
 def test_what_is_predicted_has_the_scale_of_the_latents(model: Acoustic) -> None:
@@ -310,7 +370,7 @@ def batch_of(rows: int = 2, frames: int = 40, depths: tuple[int, ...] = (0, 2)) 
     count = torch.full((rows,), 1)
     return Batch(
         codes, codes[:, 0], labels, places, count, frames * count - torch.arange(rows),
-        torch.rand(rows, 9, 2, generator=generator), 0.5 * count, 8 * count, 10 * count,
+        torch.rand(rows, 9, 2, generator=generator), 0.5 * count, 8 * count, torch.arange(rows) % 2 == 0, 10 * count,
         torch.tensor(depths), torch.zeros(rows, 16 * 320), slice(0, 8 * 320), None,
     )  # fmt: skip
 
@@ -345,7 +405,9 @@ def test_the_error_is_in_deviations_after_the_prompt(learner: AcousticLearner) -
     flat = real.flatten(0, 1)
     assert torch.allclose(learner.acoustic.mean, flat.mean(0), atol=1e-6)
     assert torch.allclose(learner.acoustic.deviation, flat.std(0), atol=1e-6)
-    found = learner.acoustic(batch.heard, said(learner, batch), batch.lengths, real, batch.prompts)
+    letters, prompts = said(learner, batch), batch.prompts * torch.tensor([1, 0])  # the first row alone is refitted
+    refit = learner.acoustic.refit(batch.heard[:, :8], letters[:, :8], real[:, :8], prompts)
+    found = learner.acoustic(batch.heard, letters, batch.lengths, real, batch.prompts, refit)
     errors = [
         F.mse_loss(found[row, 8:length] / flat.std(0), real[row, 8:length] / flat.std(0), reduction="none").mean(-1)
         for row, length in enumerate(batch.lengths.tolist())
@@ -354,9 +416,23 @@ def test_the_error_is_in_deviations_after_the_prompt(learner: AcousticLearner) -
     assert figures["latent"].item() == pytest.approx(torch.cat(errors).mean().item(), rel=1e-4)
 
 
+def test_the_moments_are_those_of_each_rows_wanted_frames(learner: AcousticLearner) -> None:
+    """Twice as wide and one deviation higher in the first row, where frames are wanted; the second row is right."""
+    learner.acoustic.deviation.uniform_(0.5, 2)
+    real, wanted = torch.randn(2, 30, 12), torch.zeros(2, 30, dtype=torch.bool)
+    wanted[0, 10:20] = wanted[1, 5:] = True
+    spread = real[0, 10:20].std(0, correction=0)
+    mean = real[0, 10:20].mean(0)
+    found = torch.randn(2, 30, 12)
+    found[1, 5:] = real[1, 5:].flip(0)
+    found[0, 10:20] = (real[0, 10:20] - mean) * 2 + mean + learner.acoustic.deviation
+    expected = (1 + (spread / learner.acoustic.deviation).mean()) / 2
+    assert learner._moments(found, real, wanted).item() == pytest.approx(expected.item(), rel=1e-3)
+
+
 def test_sound_is_made_of_what_was_predicted_or_of_real_codes_by_depth(learner: AcousticLearner) -> None:
     learner.eval()
-    batch = batch_of(4, depths=(0, 1, 2, 3))
+    batch = replace(batch_of(4, depths=(0, 1, 2, 3)), refitted=torch.zeros(4, dtype=torch.bool))
     with torch.no_grad():
         made, _ = learner(batch)
         real = learner.quantiser.decode(batch.codes)

@@ -9,7 +9,7 @@ import torch
 from speechllm.errors import DataError
 from speechllm.text_encoder import TextEncoder
 from speechllm.training.loop import Schedule, fit
-from speechllm.training.pronunciation import PronounceObjective, PronounceOptions, Pronouncer, Texts, read
+from speechllm.training.pronunciation import PronounceObjective, PronounceOptions, Pronouncer, Texts, errors
 from speechllm.woven import labels, letters
 
 # "c" is read by what follows it, "x" as two sounds, and "e" by its language.
@@ -28,20 +28,28 @@ def files(tmp_path: Path) -> tuple[str, ...]:
 
 
 def test_it_learns_to_read_in_context_and_language(files: tuple[str, ...], tmp_path: Path) -> None:
-    texts = Texts(PronounceOptions(Schedule(150, lr=1e-2, warmup=5, log_every=50), files, batch=16))
+    texts = Texts(PronounceOptions(Schedule(150, lr=1e-2, warmup=5, log_every=50), files, batch=16, kept_out=8))
     assert texts.signs == ["a", "e", "i", "k", "s"]
     torch.manual_seed(0)
     module = Pronouncer(TextEncoder(16, 16, layers=2), 16, len(texts.signs))
     fit(PronounceObjective(module, texts), texts.options.schedule, tmp_path / "run")
-    batch = texts.batch(10_000, 16)
-    said = ["".join(texts.signs[sign - 1] for sign in row) for row in read(module, batch)]
-    wanted = ["".join(texts.signs[sign - 1] for sign in row if sign) for row in batch.phonemes.tolist()]
-    assert said == wanted
-    assert len(set(wanted)) > 8
+    assert errors(module, texts) == {"en": 0.0, "de": 0.0}
+    torch.nn.init.zeros_(module.head.weight)
+    torch.nn.init.zeros_(module.head.bias)
+    assert errors(module, texts) == {"en": 100.0, "de": 100.0}  # blanks alone: every phoneme is lacking
+
+
+def test_what_is_kept_out_is_in_no_batch(tmp_path: Path) -> None:
+    rows = [{"lang": "en", "text": letter, "phonemes": "a"} for letter in "abcdefghijklmnopqrstuvwxyz"]
+    (tmp_path / "en.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    texts = Texts(PronounceOptions(Schedule(1), (str(tmp_path / "en.jsonl"),), kept_out=20))
+    drawn = {tuple(row.tolist()) for number in range(20) for row in texts.batch(number, 6).labels}
+    kept = {tuple(labels(row["text"])) for row in texts.kept_out[0]}
+    assert len(drawn) == 6 and len(kept) == 20 and not drawn & kept
 
 
 def test_a_batch_has_one_content_and_both_languages(files: tuple[str, ...]) -> None:
-    texts = Texts(PronounceOptions(Schedule(1), files))
+    texts = Texts(PronounceOptions(Schedule(1), files, kept_out=8))
     one, again = texts.batch(3, 6), texts.batch(3, 6)
     assert torch.equal(one.labels, again.labels) and torch.equal(one.phonemes, again.phonemes)
     assert len(one.languages.unique()) == 2

@@ -14,7 +14,7 @@ from speechllm.training import recipe
 def test_shipped_recipes_parse(path: Path) -> None:
     parsed = recipe.read(path)
     stages = [stage for name, stage in vars(parsed).items() if name not in ("name", "voices")]
-    assert len(stages) == {recipe.Recipe: 3, recipe.VoiceRecipe: 3}.get(type(parsed), 1)
+    assert len(stages) == {recipe.Recipe: 3, recipe.VoiceRecipe: 4}.get(type(parsed), 1)
     assert parsed.name == path.stem
     assert all(stage.schedule.steps > 0 and isinstance(stage.schedule.lr, float) for stage in stages)
     assert path.read_text("utf-8").startswith(f"# python train.py recipes/{path.name}\n")

@@ -11,6 +11,7 @@ from demos import CLIPS, clips
 from speechllm.assistant import Assistant
 from speechllm.audio.decode import load
 from speechllm.codecs import pocket
+from speechllm.encoders.ctc import ALPHABET, align
 from speechllm.errors import DataError
 from speechllm.formats import tensors
 from speechllm.hearing import Ear, Heard
@@ -20,6 +21,7 @@ from speechllm.speaking import Sampling
 from speechllm.testing import tiny_codec
 from speechllm.training import checkpoint
 from speechllm.training.acoustic import AcousticOptions
+from speechllm.training.alignment import AlignOptions
 from speechllm.training.loop import Schedule
 from speechllm.training.pronunciation import PronounceOptions
 from speechllm.training.speaking import SpeakOptions
@@ -73,15 +75,16 @@ def run(home: Path, name: str) -> VoiceRun:
     speak = SpeakOptions(SCHEDULE, (toy,), rank=2, alpha=2, tokens=600, frames=200)
     voices = VoicesOptions(str(home / "base"), str(home / "codec"), defaults={"en": toy})
     read = Schedule(steps=STEPS, lr=3e-2, warmup=1, log_every=1)
-    pronounce = PronounceOptions(read, (str(home / "pronounced.jsonl"),), batch=4, beside=2)
-    return VoiceRun(voices, speak, acoustic, home / name, pronounce)
+    pronounce = PronounceOptions(read, (str(home / "pronounced.jsonl"),), batch=4, beside=2, kept_out=3)
+    align = AlignOptions(read, (toy,), frames=2000)
+    return VoiceRun(voices, speak, acoustic, home / name, pronounce, align)
 
 
 def test_a_run_makes_a_model_that_speaks(home: Path) -> None:
     whole = run(home, "whole")
     out = whole.train()
     assert out == home / "whole" / "model"
-    for stage in ("acoustic", "speak", "pronounce"):
+    for stage in ("align", "acoustic", "speak", "pronounce"):
         assert checkpoint.newest_step(home / "whole" / stage) == STEPS
         logged = [json.loads(line) for line in (home / "whole" / stage / "log.jsonl").read_text().splitlines()]
         assert [line["step"] for line in logged] == [1, 2, 3]
@@ -106,12 +109,29 @@ def test_the_acoustic_model_begins_with_what_was_pronounced(home: Path) -> None:
         assert moved < 0.5 * (fresh[name] - begun).abs().max(), name
 
 
-def test_without_texts_there_is_no_such_stage(home: Path) -> None:
+def test_letters_are_timed_by_what_learned_to_spell_them(home: Path) -> None:
+    """In the corpora that the stage names; what the model itself hears stays as it was."""
+    whole, corpus = run(home, "whole"), str(home / "toy")
+    mine, own = (ear.first_pass.state_dict() for ear in (whole._ear(corpus), whole.model.ear))
+    _, last = checkpoint.newest(home / "whole" / "align") or (0, {})
+    assert all(torch.equal(mine[name], each.to(mine[name].dtype)) for name, each in last["module"].items())
+    assert not torch.equal(mine["head.project.weight"], own["head.project.weight"])
+    assert whole._ear("another") is whole.model.ear
+    rows, voiced = whole._voiced(corpus)
+    clip = load(rows[0]["audio"])
+    _, log_probs, _ = whole._ear(corpus).first_pass(*whole.model.ear.frames(clip))
+    spans = 2 * align(log_probs[0].detach(), ALPHABET.encode(rows[0]["text"]))
+    assert voiced[0]["spans"].tolist() == spans.tolist()
+
+
+def test_without_their_options_there_are_no_such_stages(home: Path) -> None:
     plain = run(home, "plain")
-    plain.pronounce = None
+    plain.pronounce = plain.align = None
     plain.train_pronounce()
+    plain.train_align()
     assert plain._acoustic().pronouncer is None
-    assert not (home / "plain" / "pronounce").exists()
+    assert plain._ear(str(home / "toy")) is plain.model.ear
+    assert not list((home / "plain").glob("*"))
 
 
 def test_what_is_exported_is_what_was_trained(home: Path) -> None:
