@@ -97,17 +97,13 @@ class VoiceRun:
         ]
 
     def voiced(self, corpora: Sequence[str]) -> tuple[list[dict], cache.Chosen]:
-        """Rows of corpora, and of each its codes and its letters' frames, kept by corpus.
-
-        Rows with digits are left out: they were said in letters that are not there.
-        """
+        """Rows of corpora, and of each its codes and its letters' frames, kept by corpus."""
         rows, parts = list[dict](), list[cache.Cache]()
         for corpus in corpora:
             these, codes = self._voiced(corpus)
             rows += these
             parts.append(codes)
-        kept = [i for i, row in enumerate(rows) if not any(letter.isdigit() for letter in row["text"])]
-        return [rows[i] for i in kept], cache.Chosen(parts, kept)
+        return _spelled_out(rows, parts)
 
     def _voiced(self, corpus: str) -> tuple[list[dict], cache.Cache]:
         rows, key, frames = self.rows(corpus), self._key, None
@@ -145,9 +141,7 @@ class VoiceRun:
         for corpus in self.align.corpora:
             rows += (these := self.rows(corpus))
             parts.append(self._frames(these))
-        kept = [i for i, row in enumerate(rows) if not any(letter.isdigit() for letter in row["text"])]
-        chosen = cache.Chosen(parts, kept)
-        objective = CTCObjective(self._first_pass(), [rows[i] for i in kept], chosen, self.align.ctc)
+        objective = CTCObjective(self._first_pass(), *_spelled_out(rows, parts), self.align.ctc)
         fit(objective, self.align.schedule, self.folder / ALIGN, self.accelerator)
 
     @cached_property
@@ -292,6 +286,12 @@ class VoiceRun:
                 if letters(read) == letters(row["text"]):
                     return listen(clip, self._ear(corpus), self.codec, detector, row["text"])
         raise DataError(f"{corpus} has no sentence of three to five seconds that is read as it was written")
+
+
+def _spelled_out(rows: Sequence[dict], parts: Sequence[cache.Cache]) -> tuple[list[dict], cache.Chosen]:
+    """Rows, and what caches hold of them, without those with digits: they were said in letters that are not there."""
+    kept = [i for i, row in enumerate(rows) if not any(letter.isdigit() for letter in row["text"])]
+    return [rows[i] for i in kept], cache.Chosen(parts, kept)
 
 
 class _Sounding:
