@@ -12,6 +12,7 @@ it what a sum that is not sharp shall sound like.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -21,7 +22,8 @@ from torch.nn import functional as F
 from speechllm.encoders.conformer import Conformer, ConformerConfig
 from speechllm.encoders.masks import OFFLINE
 from speechllm.pitch import PitchPredictor
-from speechllm.text_encoder import TextEncoder
+from speechllm.text_encoder import PhonemeHead, TextEncoder, numbers
+from speechllm.woven import silent
 
 RIDGE = 0.05  # where training begins: weight of ridge regression, as a share of the frames' square sum
 # A voice that training has not heard is better known again with less ridge and more spread than the least distance asks
@@ -45,6 +47,7 @@ class AcousticConfig:
     dropout: float = 0.0
     text_width: int = 256  # inside the text encoder
     text_layers: int = 5  # of its convolutions: reading a word takes more of its letters than timing it
+    signs: int = 0  # that it writes phonemes with; 0: none, and so every letter is said
     frame_rate: float = 50.0  # Hz
 
     def conformer(self) -> ConformerConfig:
@@ -121,6 +124,7 @@ class Acoustic(nn.Module):
         self.config = config
         self.codes = nn.Embedding(config.codebook_size + 1, config.size)  # the last row: not told
         self.text = TextEncoder(config.size, config.text_width, config.text_layers)
+        self.phonemes = PhonemeHead(config.size, config.signs) if config.signs else None
         self.is_prompt = nn.Parameter(torch.zeros(config.size))
         self.known = nn.Linear(config.latents, config.size)
         self.speaker = nn.Linear(config.latents, config.size)
@@ -134,6 +138,15 @@ class Acoustic(nn.Module):
         # Of the latents of recordings, set before training: what is predicted has mean 0 and deviation 1.
         self.register_buffer("mean", torch.zeros(config.latents))
         self.register_buffer("deviation", torch.ones(config.latents))
+
+    @torch.inference_mode()
+    def is_silent(self, labels: Sequence[int], lang: str) -> list[bool]:
+        """Which of the labels of a text in a language (ISO 639-1) are letters that nothing is said for."""
+        device = self.codes.weight.device
+        if self.phonemes is None:
+            return [False] * len(labels)
+        found = self.phonemes.is_silent(self.text(torch.tensor([labels], device=device), numbers([lang], device)))
+        return silent(labels, found[0].tolist())
 
     def sing(self, letters: Tensor, pitch: Tensor) -> Tensor:
         """Vectors (B, L, H) of `text` that tell besides how high each letter is said.

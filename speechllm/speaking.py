@@ -74,7 +74,7 @@ class Piece:
     """Codes that a letter or a pause was said with."""
 
     place: int  # among the labels
-    codes: tuple[int, ...]
+    codes: tuple[int, ...]  # of a silent letter none
     is_cut: bool  # it had its most steps before the model was done with it
 
 
@@ -86,6 +86,7 @@ def say(
     before: Sequence[int],
     labels: Sequence[int],
     said: Tensor,
+    is_silent: Sequence[bool],
     step_seconds: float,
     sampling: Sampling | None = None,
 ) -> Iterator[Piece]:
@@ -96,6 +97,7 @@ def say(
     Args:
         prompt: embeddings (N, H) of everything before the first step; before: the codes of the step before it, or none.
         labels: what is said, letters and pauses; said: (len(labels), H), what `SpeechTokens.read` gives for them.
+        is_silent: (len(labels),) which of them are passed over.
         step_seconds: of a step.
     """
     from transformers import DynamicCache
@@ -105,7 +107,7 @@ def say(
     step = torch.tensor(before or [-1] * tokens.group, device=prompt.device)
     for place, label in enumerate(labels):
         codes: list[int] = []
-        going_on, most = 1.0, most_steps(label, step_seconds)
+        going_on, most = 1.0, 0 if is_silent[place] else most_steps(label, step_seconds)
         while going_on >= 0.5 and len(codes) < most * tokens.group:
             row = tokens.embed(step, said[place]).to(prompt.dtype)
             hidden = language(torch.cat([waiting, row[None]])[None], cache=cache)[0, -1]
@@ -113,7 +115,7 @@ def say(
             step = _step(tokens, hidden, sampler)
             going_on *= 1 - float(tokens.is_done(hidden, step).sigmoid())
             codes += step.tolist()
-        yield Piece(place, tuple(codes), going_on >= 0.5 and label != PAUSE)
+        yield Piece(place, tuple(codes), most > 0 and going_on >= 0.5 and label != PAUSE)
 
 
 def _step(tokens: SpeechTokens, hidden: Tensor, sampler: Sampler) -> Tensor:

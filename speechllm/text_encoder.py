@@ -1,4 +1,4 @@
-"""Letters to vectors that know their neighbours: how a letter sounds, the letters around it tell.
+"""Letters to vectors that know their neighbours: how a letter sounds, the letters around it tell, and whether it does.
 
 Convolutions over embeddings, five letters wide (the encoder of Shen et al. 2018, "Tacotron 2", §2.2), residual here,
 and the language beside them. The whole sentence is known before its first letter is said, so even speech that
@@ -17,6 +17,7 @@ from speechllm.encoders.ctc import ALPHABET, BLANK
 from speechllm.languages import NAMES
 
 TAPS = 5
+PLACES = 2  # for phonemes a letter
 LANGUAGES = tuple(NAMES)  # trained embeddings hold one row each in this order: new languages go to the end
 
 
@@ -43,6 +44,26 @@ class TextEncoder(nn.Module):
             heard = (norm(hidden) * is_letter).transpose(1, 2)
             hidden = hidden + F.gelu(convolution(heard)).transpose(1, 2)
         return self.out(hidden) * is_letter
+
+
+class PhonemeHead(nn.Module):
+    """Spells the phonemes that letters are read as, by CTC (Graves et al. 2006): `PLACES` labels a letter.
+
+    Args:
+        size: H, of the letters' vectors; signs: that phonemes are written with.
+    """
+
+    def __init__(self, size: int, signs: int) -> None:
+        super().__init__()
+        self.project = nn.Linear(size, PLACES * (1 + signs))
+
+    def forward(self, letters: Tensor) -> Tensor:
+        """Scores (B, L, PLACES, 1 + signs) of vectors (B, L, H), the blank's first."""
+        return self.project(letters).unflatten(-1, (PLACES, -1))
+
+    def is_silent(self, letters: Tensor) -> Tensor:
+        """(B, L) bool, of which letters no phoneme is spelled."""
+        return (self(letters).argmax(-1) == BLANK).all(-1)
 
 
 def numbers(languages: Sequence[str | None], device: torch.device | None = None) -> Tensor:

@@ -62,6 +62,7 @@ class VoiceConfig:
     tells_codes: bool = True  # to the acoustic model; else it learns from the LLM when each letter is said, no more
     acoustic: dict[str, Any] = field(default_factory=dict)  # fields of `AcousticConfig`
     voices: dict[str, str] = field(default_factory=dict)  # the voice of a language (ISO 639-1), by name
+    silent: tuple[str, ...] = ()  # languages whose silent letters take no time
 
 
 class Voice:
@@ -80,6 +81,7 @@ class Voice:
         """language: with the adapter for speech; own: voices by name."""
         self.config, self.language, self.vocabulary = config, language, vocabulary
         self.tokens, self.acoustic, self.codec, self.own = tokens, acoustic, codec, own
+        self._begun = dict[str, Filler]()
 
     @property
     def languages(self) -> tuple[str, ...]:
@@ -153,9 +155,7 @@ class Voice:
         told: list[Piece],
     ) -> Iterator[Tensor]:
         """Latents (t, D) of one chunk after another."""
-        own = self.own[self.config.voices[lang]]
-        known_lang = None if voice else lang
-        filler = Filler(self.acoustic, self.codec, voice or own, known_lang, tells_codes=self.config.tells_codes)
+        filler = self._filler(voice, None) if voice else self._own_filler(lang).copy()
         for number, sentence in enumerate(sentences):
             drawn = sampling.moved(number)
             if choose is None:
@@ -166,6 +166,15 @@ class Voice:
                 filler.take(said.filler)
                 told += said.pieces
                 yield said.latents
+
+    def _filler(self, voice: VoicePrompt, lang: str | None) -> Filler:
+        return Filler(self.acoustic, self.codec, voice, lang, tells_codes=self.config.tells_codes)
+
+    def _own_filler(self, lang: str) -> Filler:
+        """Latents after a language's own voice, to which the output layer is fitted but once."""
+        if lang not in self._begun:
+            self._begun[lang] = self._filler(self.own[self.config.voices[lang]], lang)
+        return self._begun[lang]
 
     def _ways(self, sentence: str, lang: str, sampling: Sampling, filler: Filler) -> Iterator[Said]:
         """Ways of saying a sentence, without end."""
@@ -185,7 +194,10 @@ class Voice:
         seconds = self.tokens.group / self.codec.frame_rate
         wanted = labels(letters(sentence))
         said = self._read(wanted, lang)
-        return say(self.language, self.tokens, prompt, before, wanted, said, seconds, sampling)
+        is_silent = [False] * len(wanted)
+        if lang in self.config.silent:
+            is_silent = self.acoustic.is_silent(wanted, lang)
+        return say(self.language, self.tokens, prompt, before, wanted, said, is_silent, seconds, sampling)
 
     @torch.inference_mode()
     def _read(self, wanted: Sequence[int], lang: str) -> Tensor:
@@ -371,7 +383,7 @@ def read_config(path: Path) -> VoiceConfig:
         if said := fields.wrong(VoiceConfig, content) or fields.wrong(AcousticConfig, acoustic):
             raise ValueError(said)
         for name, value in {**content, **acoustic}.items():
-            if isinstance(value, (int, float)) and value <= 0 and name not in ("dropout", "tells_codes"):
+            if isinstance(value, (int, float)) and value <= 0 and name not in ("dropout", "signs", "tells_codes"):
                 raise ValueError(f"{name} must be above 0, not {value}")
         AcousticConfig(**acoustic).conformer()
         config = VoiceConfig(**content)

@@ -5,6 +5,7 @@ A voice is what comes before the speech that continues it (Wang et al. 2023, "VA
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from speechllm.codecs.base import Codec
 from speechllm.encoders.ctc import ALPHABET, align
 from speechllm.errors import AudioError, DataError, WeightsError
 from speechllm.hearing import Ear
-from speechllm.woven import edges, letters
+from speechllm.woven import edges, letters, with_silent
 
 LEAST_SECONDS = 1.0  # of speech
 MOST_SECONDS = 6.0  # that are kept: more costs time and says little more
@@ -34,7 +35,7 @@ class VoicePrompt:
 
     codes: Tensor  # (K, P) int64
     letters: str  # as they are said
-    spans: tuple[tuple[int, int], ...]  # (start, end) frames of each letter
+    spans: tuple[tuple[int, int], ...]  # (start, end) frames of each letter, `woven.SILENT` where it is silent
     text: str  # as it was written
 
     def bounds(self, group: int) -> list[int]:
@@ -70,11 +71,19 @@ class VoicePrompt:
         return prompt
 
 
-def listen(clip: Clip, ear: Ear, codec: Codec, detector: SpeechDetector, text: str | None = None) -> VoicePrompt:
+def listen(
+    clip: Clip,
+    ear: Ear,
+    codec: Codec,
+    detector: SpeechDetector,
+    text: str | None = None,
+    is_silent: Sequence[bool] | None = None,
+) -> VoicePrompt:
     """The voice of a recording: its first seconds of speech, at one loudness.
 
     Args:
         text: what is said in it; None: it is read.
+        is_silent: which of the text's letters are not said; None: all are.
     Raises:
         AudioError: less than a second of speech is heard, or no word in it.
     """
@@ -87,13 +96,13 @@ def listen(clip: Clip, ear: Ear, codec: Codec, detector: SpeechDetector, text: s
     if not said:
         raise AudioError("no word is heard in the recording of the voice: give a few seconds of clear speech")
     _, log_probs, _ = ear.first_pass(*ear.frames(spoken))
-    labels = ALPHABET.encode(said)
+    silent = [False] * len(said) if is_silent is None else is_silent
+    labels = [label for label, passed in zip(ALPHABET.encode(said), silent, strict=True) if not passed]
     finer = round(codec.frame_rate / ear.first_pass.conformer.frame_rate)
     codes = codec.encode(spoken)
     # The ear hears some silence after the clip too, where letters may seem to end.
     found = (align(log_probs[0], labels) * finer).clip(max=codes.shape[1])
-    spans = tuple((int(start), int(end)) for start, end in found)
-    prompt = _shortened(VoicePrompt(codes, said, spans, text), codec)
+    prompt = _shortened(VoicePrompt(codes, said, tuple(with_silent(found, silent)), text), codec)
     try:
         prompt.bounds(WIDEST_STEP)
     except DataError as error:
@@ -119,10 +128,11 @@ def _shortened(prompt: VoicePrompt, codec: Codec) -> VoicePrompt:
     """The words that end within `MOST_SECONDS`, and the sound until a little after the last of them."""
     most = round(MOST_SECONDS * codec.frame_rate)
     margin = round(MARGIN * codec.frame_rate)
-    if prompt.spans[-1][1] <= most:
+    if max(end for _, end in prompt.spans) <= most:
         return replace(prompt, codes=prompt.codes[:, : most + margin])
     ends = [i for i, letter in enumerate(prompt.letters) if letter == " " and prompt.spans[i][0] <= most]
-    kept = ends[-1] if ends else sum(end <= most for _, end in prompt.spans) or 1
-    end = min(prompt.spans[kept - 1][1] + margin, prompt.spans[kept][1], most)
+    late = next(i for i, (_, end) in enumerate(prompt.spans) if end > most)
+    kept = ends[-1] if ends else late or 1
+    end = min(max(end for _, end in prompt.spans[:kept]) + margin, prompt.spans[kept][1], most)
     said = prompt.letters[:kept]
     return replace(prompt, codes=prompt.codes[:, :end], letters=said, spans=prompt.spans[:kept], text=said)

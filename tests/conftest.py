@@ -4,9 +4,14 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+from hypothesis import settings
 
 from speechllm.model import SpeechLLM
 from speechllm.testing import tiny_model
+
+# A busy machine takes longer over an example now and then, which says nothing about the code.
+settings.register_profile("any machine", deadline=None, derandomize=True)
+settings.load_profile("any machine")
 
 
 @pytest.fixture(scope="session", autouse=True)

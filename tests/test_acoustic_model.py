@@ -1,6 +1,7 @@
 """The acoustic model: what it reads, how it is fitted to a voice, and what it fills in."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from speechllm import acoustic
 from speechllm.acoustic import Acoustic, AcousticConfig, progress
+from speechllm.woven import labels
 
 CONFIG = AcousticConfig(codebook_size=16, latents=12, size=16, layers=1, heads=2, feed_forward=32, kernel=3)
 
@@ -42,6 +44,26 @@ def test_latents_are_read_in_the_prompt_alone(model: Acoustic) -> None:
     other = latents.clone()
     other[:, 3] += 1
     assert (model(codes, letters, LENGTH, other, PROMPT) - found)[:, 4:].abs().amax(-1).min() > 1e-4
+
+
+def test_letters_of_no_phoneme_are_silent() -> None:
+    """Letters that stand alone in their vectors, and a head that spells nothing for "h"."""
+    assert not any(Acoustic(CONFIG).is_silent(labels("h h"), "en"))  # it has not learned to read
+    model = Acoustic(replace(CONFIG, signs=2, text_width=16, text_layers=1)).eval()
+    text, head = model.text, model.phonemes
+    assert head is not None
+    with torch.no_grad():
+        for each in (text.letters, text.languages, text.convolutions[0], head.project):
+            each.weight.zero_()
+        text.convolutions[0].bias.zero_()
+        text.out.weight.copy_(torch.eye(16))
+        text.out.bias.zero_()
+        head.project.bias.copy_(torch.tensor([0.0, 1.0, 0.0, 0.0, 0.0, 1.0]))
+        text.letters.weight[labels("h")[1], 3] = 1
+        head.project.weight[[0, 3], 3] = 5.0
+    said = "ah h hah"
+    wanted = [letter == "h" and place != 3 for place, letter in enumerate(said)]  # a word is not silent as a whole
+    assert model.is_silent(labels(said), "en") == [False, *wanted, False]
 
 
 def test_codes_and_letters_are_read_everywhere(model: Acoustic) -> None:

@@ -129,7 +129,7 @@ def test_long_sentences_are_cut_at_signs_and_then_at_spaces():
     assert all(len(piece) <= 220 for piece in sentences("word, " * 300))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.text(max_size=60) | st.text(max_size=60, alphabet="019 .,:/-$€%A.Ia'\"()\n;!?x°½"))
 def test_any_text_is_written_out_without_digits_and_cut_without_loss(text):
     said = written_out(text)

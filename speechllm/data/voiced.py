@@ -7,7 +7,7 @@ speaker are put one after another, so that what is learned is to go on in a voic
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +19,24 @@ from speechllm.codecs.base import Codec
 from speechllm.data import cache
 from speechllm.encoders.ctc import ALPHABET, align
 from speechllm.hearing import Ear
-from speechllm.woven import edges, labels, letters, spread
+from speechllm.woven import SILENT, edges, labels, letters, spread, with_silent
 
 
 def voiced(
-    root: Path, key: str, rows: Sequence[dict], codec: Codec, ear: Ear, frames: cache.Cache | None = None
+    root: Path,
+    key: str,
+    rows: Sequence[dict],
+    codec: Codec,
+    ear: Ear,
+    frames: cache.Cache | None = None,
+    is_silent: Callable[[dict], list[bool]] | None = None,
 ) -> cache.Cache:
     """Of each row (audio, text): `codes` (K, T) int16, and `spans` (L, 2) int16, the frames of each letter.
 
-    key: names what made them, codec and ear. frames: of each row `hidden` (T, D), the ear's, where they are known.
+    Args:
+        key: names what made them, codec, ear, and what tells silent letters.
+        frames: of each row `hidden` (T, D), the ear's, where they are known.
+        is_silent: which letters of a row are not said, and so have the span `woven.SILENT`; None: all are said.
     """
     finer = round(codec.frame_rate / ear.first_pass.conformer.frame_rate)
     assert finer * ear.first_pass.conformer.frame_rate == codec.frame_rate, "the codes' rate is a multiple"
@@ -40,9 +49,12 @@ def voiced(
             with torch.inference_mode():
                 heard = ear.frames(clip) if frames is None else _known(frames, row["row"], ear)
                 _, log_probs, _ = ear.first_pass(*heard)
-            spans = align(log_probs[0], ALPHABET.encode(letters(row["text"])))
-            spans = torch.tensor([(int(start), int(end)) for start, end in spans], dtype=torch.int16) * finer
-            out.append({"codes": codec.encode(clip).to(torch.int16), "spans": spans})
+            said = ALPHABET.encode(letters(row["text"]))
+            silent = is_silent(rows[row["row"]]) if is_silent else [False] * len(said)
+            heard = [label for label, passed in zip(said, silent, strict=True) if not passed]
+            spans = with_silent(align(log_probs[0], heard) * finer, silent)
+            found = torch.tensor(spans, dtype=torch.int16).view(-1, 2)
+            out.append({"codes": codec.encode(clip).to(torch.int16), "spans": found})
         return out
 
     numbered = [{**row, "row": number} for number, row in enumerate(plain)]
@@ -107,7 +119,9 @@ def together(rows: Sequence[dict], voiced: Any, group: Sequence[int], step: int 
 def fits(row: dict, voiced: dict[str, Tensor], step: int) -> bool:
     """Whether a row's letters fit into its frames."""
     said = letters(row["text"])
-    return bool(said) and len(voiced["spans"]) == len(said) and (len(said) + 2) * step <= voiced["codes"].shape[1] - 1
+    spans, frames = voiced["spans"], voiced["codes"].shape[1]
+    heard = sum(tuple(span) != SILENT for span in spans.tolist())
+    return bool(said) and len(spans) == len(said) and (heard + 2) * step <= frames - 1
 
 
 def _lowered(text: str) -> str:

@@ -199,10 +199,10 @@ def _mistaken(codes: Tensor, prompt: int, most: float, rng: random.Random) -> Te
 class AcousticLearner(nn.Module):
     """What learns in this stage: the acoustic model, and the decoder of a codec that stands still otherwise."""
 
-    def __init__(self, acoustic: Acoustic, codec: SpectralCodec, crop_frames: int, signs: int = 0) -> None:
-        """signs: that phonemes are written with; 0: pronunciation is not learned beside."""
+    def __init__(self, acoustic: Acoustic, codec: SpectralCodec, crop_frames: int) -> None:
         super().__init__()
-        self.pronouncer = pronunciation.Pronouncer(acoustic.text, acoustic.config.size, signs) if signs else None
+        head = acoustic.phonemes
+        self.pronouncer = pronunciation.Pronouncer(acoustic.text, head) if head is not None else None
         self.acoustic, self.decoder, self.crop_frames = acoustic, codec.decoder.requires_grad_(True), crop_frames
         self.quantiser = codec.quantiser.requires_grad_(False)
 

@@ -1,8 +1,7 @@
 """Stage `pronounce`: the acoustic model's text encoder learns how letters are read, from texts with their phonemes.
 
-A head on the letters' vectors spells the phonemes, two places a letter, by CTC (Graves et al. 2006). Recordings hold
-a few thousand different words, a lexicon holds all: words that no recording said are then read right as well. The
-head is thrown away, and a model that speaks needs letters alone.
+Recordings hold a few thousand different words, a lexicon holds all: words that no recording said are then read right as
+well. The head that spells the phonemes tells silent letters from others; a model that speaks needs letters alone.
 """
 
 from __future__ import annotations
@@ -21,12 +20,11 @@ from torch.nn import functional as F
 
 from speechllm.data import corpora
 from speechllm.errors import DataError
-from speechllm.text_encoder import TextEncoder, numbers
+from speechllm.text_encoder import PLACES, PhonemeHead, TextEncoder, numbers
 from speechllm.training.batching import pad
 from speechllm.training.loop import Schedule
 from speechllm.woven import labels, letters
 
-PLACES = 2  # for phonemes a letter
 RAREST = 20  # a sign that stands less often in all texts is left out
 
 
@@ -91,17 +89,16 @@ class Texts:
 
 
 class Pronouncer(nn.Module):
-    """A text encoder with a head for phonemes, which it holds; `Texts.signs` counts them."""
+    """A text encoder with a head for phonemes."""
 
-    def __init__(self, text: TextEncoder, size: int, signs: int) -> None:
+    def __init__(self, text: TextEncoder, head: PhonemeHead) -> None:
         super().__init__()
-        self.text = text
-        self.head = nn.Linear(size, PLACES * (signs + 1))
+        self.text, self.head = text, head
 
     def forward(self, batch: Batch) -> Tensor:
         """CTC loss a phoneme, ()."""
         found = self.head(self.text(batch.labels, batch.languages))
-        chances = found.unflatten(2, (PLACES, -1)).flatten(1, 2).float().log_softmax(-1)
+        chances = found.flatten(1, 2).float().log_softmax(-1)
         lengths = batch.lengths * PLACES
         return F.ctc_loss(chances.transpose(0, 1), batch.phonemes, lengths, batch.counts, zero_infinity=True)
 
@@ -125,7 +122,7 @@ class PronounceObjective:
 def read(module: Pronouncer, batch: Batch) -> list[list[int]]:
     """The phonemes that it reads greedily."""
     with torch.inference_mode():
-        best = module.head(module.text(batch.labels, batch.languages)).unflatten(2, (PLACES, -1)).argmax(-1).flatten(1)
+        best = module.head(module.text(batch.labels, batch.languages)).argmax(-1).flatten(1)
     rows = [row[: PLACES * length] for row, length in zip(best, batch.lengths.tolist(), strict=True)]
     return [[int(sign) for sign in row.unique_consecutive() if sign] for row in rows]
 

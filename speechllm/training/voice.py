@@ -1,6 +1,6 @@
 """The run that teaches a trained model to speak: codes of recordings, then its stages.
 
-`align` where the recipe has it, `speak`, `pronounce` where the recipe has it, and `acoustic`.
+`pronounce` and `align` where the recipe has them, `speak`, and `acoustic`.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from speechllm.training.said_over import said_over
 from speechllm.training.speaking import Speaking, SpeakObjective, SpeakOptions
 from speechllm.voice import VoiceConfig
 from speechllm.voice_prompt import VoicePrompt, listen
-from speechllm.woven import letters
+from speechllm.woven import labels, letters
 
 if TYPE_CHECKING:
     from speechllm.codecs.pocket import PocketCodec
@@ -81,9 +81,9 @@ class VoiceRun:
 
     def train(self) -> Path:
         """All stages, each from its newest checkpoint."""
+        self.train_pronounce()
         self.train_align()
         self.train_speak()
-        self.train_pronounce()
         self.train_acoustic()
         return self.export()
 
@@ -108,8 +108,10 @@ class VoiceRun:
     def _voiced(self, corpus: str) -> tuple[list[dict], cache.Cache]:
         rows, key, frames = self.rows(corpus), self._key, None
         if self._is_timed_anew(corpus):
-            key, frames = cache.digest(key, asdict(self.align)), self._frames(rows)  # type: ignore[arg-type]
-        return rows, voiced(self.folder / "cache", key, rows, self.codec, self._ear(corpus), frames)
+            learned = (self.align, self.pronounce)
+            key, frames = cache.digest(key, *(asdict(each) for each in learned if each)), self._frames(rows)
+        silent = self._is_silent if self._is_timed_anew(corpus) else None
+        return rows, voiced(self.folder / "cache", key, rows, self.codec, self._ear(corpus), frames, silent)
 
     def _frames(self, rows: list[dict]) -> cache.Cache:
         return frames_cache(self.folder / "cache", self._key, rows, self.model.ear)
@@ -120,6 +122,18 @@ class VoiceRun:
     def _ear(self, corpus: str) -> Ear:
         """What hears when the letters of a corpus are said."""
         return self._timing_ear if self._is_timed_anew(corpus) else self.model.ear
+
+    def _is_silent(self, row: dict) -> list[bool]:
+        """Which letters of a row are not said, as stage `pronounce` has learned."""
+        return self._reading.is_silent(labels(letters(row["text"])), row["lang"])[1:-1]
+
+    @cached_property
+    def _reading(self) -> Acoustic:
+        """An acoustic model that has learned to read, where the recipe has that stage, and no more."""
+        learner = self._acoustic()
+        if learner.pronouncer is not None:
+            load_trained(learner.pronouncer, self._newest(PRONOUNCE)["module"])
+        return learner.acoustic.eval()
 
     @cached_property
     def _timing_ear(self) -> Ear:
@@ -133,13 +147,21 @@ class VoiceRun:
     def _first_pass(self) -> FirstPass:
         return copy.deepcopy(self.model.ear.first_pass).float().requires_grad_(True)
 
+    def _sounding(self, row: dict) -> str:
+        """A row's text without its silent letters, but as it is where it has digits."""
+        if _has_digits(row):
+            return row["text"]
+        said = zip(letters(row["text"]), self._is_silent(row), strict=True)
+        return "".join(letter for letter, silent in said if not silent)
+
     def train_align(self) -> None:
         """A first pass that times the letters of some corpora, where the recipe has them."""
         if self.align is None:
             return
         rows, parts = list[dict](), list[cache.Cache]()
         for corpus in self.align.corpora:
-            rows += (these := self.rows(corpus))
+            these = self.rows(corpus)
+            rows += [{**row, "text": self._sounding(row)} for row in these]
             parts.append(self._frames(these))
         objective = CTCObjective(self._first_pass(), *_spelled_out(rows, parts), self.align.ctc)
         fit(objective, self.align.schedule, self.folder / ALIGN, self.accelerator)
@@ -204,11 +226,10 @@ class VoiceRun:
         options, codec = self.acoustic, self.codec
         config = AcousticConfig(
             codebook_size=codec.codebook_size, latents=codec.config.size, frame_rate=codec.frame_rate,
-            size=options.size, layers=options.layers,
+            size=options.size, layers=options.layers, signs=len(self._texts.signs) if self._texts else 0,
         )  # fmt: skip
         torch.manual_seed(options.schedule.seed)
-        signs = len(self._texts.signs) if self._texts else 0
-        return AcousticLearner(Acoustic(config), copy.deepcopy(codec.model), options.crop_frames, signs)
+        return AcousticLearner(Acoustic(config), copy.deepcopy(codec.model), options.crop_frames)
 
     @cached_property
     def _texts(self) -> Texts | None:
@@ -256,6 +277,7 @@ class VoiceRun:
             self.voices.codec, options.group, options.layers, options.rank, options.alpha,
             self.voices.tells_codes, asdict(learner.acoustic.config),
             {lang: Path(corpus).name for lang, corpus in self.voices.defaults.items()},
+            tuple(lang for lang, corpus in self.voices.defaults.items() if self._is_timed_anew(corpus)),
         )  # fmt: skip
         parts = {"language": speaking.language.body, "tokens": speaking.tokens, "acoustic": learner.acoustic}
         own = {Path(corpus).name: self.own_voice(corpus) for corpus in self.voices.defaults.values()}
@@ -284,14 +306,19 @@ class VoiceRun:
                 clip = load(row["audio"])
                 read = self.model.ear.hear(clip, (row["lang"],)).reading.text
                 if letters(read) == letters(row["text"]):
-                    return listen(clip, self._ear(corpus), self.codec, detector, row["text"])
+                    silent = self._is_silent(row) if self._is_timed_anew(corpus) else None
+                    return listen(clip, self._ear(corpus), self.codec, detector, row["text"], silent)
         raise DataError(f"{corpus} has no sentence of three to five seconds that is read as it was written")
 
 
 def _spelled_out(rows: Sequence[dict], parts: Sequence[cache.Cache]) -> tuple[list[dict], cache.Chosen]:
     """Rows, and what caches hold of them, without those with digits: they were said in letters that are not there."""
-    kept = [i for i, row in enumerate(rows) if not any(letter.isdigit() for letter in row["text"])]
+    kept = [i for i, row in enumerate(rows) if not _has_digits(row)]
     return [rows[i] for i in kept], cache.Chosen(parts, kept)
+
+
+def _has_digits(row: dict) -> bool:
+    return any(letter.isdigit() for letter in row["text"])
 
 
 class _Sounding:

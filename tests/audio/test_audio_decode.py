@@ -148,7 +148,7 @@ def test_arrays(array: object, expected: list[float]) -> None:
     np.testing.assert_allclose(load((array, 16_000)).samples, expected, atol=1e-6)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     count=st.integers(200, 60_000),
     hz=st.sampled_from([8_000, 16_000, 22_050, 44_100, 48_000]),

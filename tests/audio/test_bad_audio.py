@@ -178,7 +178,7 @@ def test_no_list_makes_another_file_open(text: str, tmp_path: Path) -> None:
     assert not [name for name in opened if "secret" in name]
 
 
-FUZZED = settings(max_examples=150, deadline=None)
+FUZZED = settings(max_examples=150)
 LIMITS = AudioLimits(bytes=10_000_000, seconds=60)
 
 

@@ -102,7 +102,7 @@ def bursts(lengths: list[tuple[int, int]]) -> np.ndarray:
     return np.repeat(flags, WINDOW).astype(np.float32)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     lengths=st.lists(st.tuples(st.integers(3, 700), st.integers(0, 200)), max_size=8),
     longest=st.sampled_from([5.0, 10.0, 28.0]),

@@ -161,7 +161,7 @@ def test_a_file_that_is_too_large(tmp_path):
     assert "larger than the 64 MB" in refused(tmp_path / "large")
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(place=st.integers(0, 600), byte=st.integers(0, 255), cut=st.integers(0, 600))
 def test_a_changed_byte_or_a_cut_is_read_or_refused(tmp_path, place, byte, cut):
     files.save(some(), tmp_path / "a")

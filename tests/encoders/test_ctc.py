@@ -73,7 +73,7 @@ def test_ids_are_stable():
         Characters("aba")
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(st.text(alphabet="aB ñé-’,.7–ж\u0301日", max_size=4), max_size=6))
 def test_pieces_give_the_labels_of_the_joined_text(pieces):
     pieces = [piece.lstrip("\u0301") for piece in pieces]  # a letter split across pieces is the documented exception
@@ -94,7 +94,7 @@ def test_greedy_joins_repeats_and_drops_blanks():
     assert first.confidences == pytest.approx([0.9] * 8) and second.spans.shape == (0, 2)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(st.integers(0, 3), max_size=12), st.integers(0, 3))
 def test_greedy_equals_the_collapsed_path(path, padding):
     scores = F.one_hot(torch.tensor(path + [2] * padding, dtype=torch.long), 4).float()[None] * 9
@@ -213,7 +213,7 @@ def test_words_without_letters_at_the_ends_and_in_a_row():
 WORDS = st.sampled_from(["Hello,", "–", "42", "don't", "ñandú", "a", "日本", "x.", "Straße", "-"])
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(WORDS, max_size=12), st.integers(0, 60), st.integers(0, 9))
 def test_times_are_in_order_and_inside_the_clip(words, frames, seed):
     found = word_times(" ".join(words), random_scores(frames, len(ALPHABET), seed), 25.0)
@@ -232,7 +232,7 @@ def test_token_spans_of_a_tokenizers_pieces():
     assert token_spans([], spoken(drawn)).shape == (0, 2)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(st.text(alphabet="ab ,–", max_size=3), max_size=10), st.integers(0, 40))
 def test_token_spans_never_go_back(pieces, frames):
     spans = token_spans(pieces, random_scores(frames, len(ALPHABET)))

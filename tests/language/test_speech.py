@@ -11,7 +11,7 @@ from speechllm.language.base import Language
 from speechllm.language.speech import SpeechTokens
 from speechllm.model import SpeechLLM
 from speechllm.speaking import Piece, Sampler, Sampling, nucleus, say
-from speechllm.woven import PAUSE, edges, labels, letters, most_steps, spread
+from speechllm.woven import PAUSE, SILENT, edges, labels, letters, most_steps, silent, spread, with_silent
 
 SAID = [PAUSE, 5, 6, PAUSE]
 
@@ -66,6 +66,24 @@ def test_every_letter_has_a_step_even_where_they_crowd() -> None:
         edges("", [], 5)
 
 
+def test_a_silent_letter_has_no_stretch() -> None:
+    is_silent = [False, True, False, False, True]
+    spans = with_silent([(3, 8), (16, 18), (30, 33)], is_silent)
+    assert spans == [(3, 8), SILENT, (16, 18), (30, 33), SILENT]
+    found = edges("ab cd", spans, 40)
+    assert found == [0, 1, 10, 10, 28, 37, 37, 40]
+    said = edges("a c", [(3, 8), (16, 18), (30, 33)], 40)
+    assert sorted(set(found)) == said
+    assert spread(range(7), found).count(2) == 0
+    with pytest.raises(DataError, match="do not fit"):
+        edges("ab", [SILENT, SILENT], 40)
+
+
+def test_no_word_and_no_pause_is_silent() -> None:
+    flags = [True, True, True, True, False, True, True]
+    assert silent(labels("et toi"[:5]), flags) == [False, False, False, False, False, True, False]
+
+
 def test_texts_are_said_in_letters_that_are_known() -> None:
     assert letters("Don't  stop – ﬁne! 😀") == "don't stop fine"
     assert letters("😀") == ""
@@ -89,9 +107,12 @@ def test_a_code_that_fills_the_window_is_drawn_anew() -> None:
     assert 0.5 < drawn.count(0) / len(drawn) < 0.95
 
 
-def spoken(language: Language, tokens: SpeechTokens, seed: int, **options: float) -> list[Piece]:
+def spoken(
+    language: Language, tokens: SpeechTokens, seed: int, silent: tuple[int, ...] = (), **options: float
+) -> list[Piece]:
     prompt = language.embed(torch.tensor([2, 7, 9]))
-    return list(say(language, tokens, prompt, [3, 4], SAID, read(tokens), 0.04, Sampling(seed=seed, **options)))
+    sampling, is_silent = Sampling(seed=seed, **options), [place in silent for place in range(4)]
+    return list(say(language, tokens, prompt, [3, 4], SAID, read(tokens), is_silent, 0.04, sampling))
 
 
 def read(tokens: SpeechTokens) -> Tensor:
@@ -117,6 +138,13 @@ def test_nothing_takes_longer_than_it_may(language: Language, tokens: SpeechToke
     pieces = spoken(language, slow(tokens), 3)
     assert [len(piece.codes) for piece in pieces] == [50, 24, 24, 50]
     assert [piece.is_cut for piece in pieces] == [False, True, True, False]  # a pause may be as long as it may
+
+
+def test_a_silent_letter_is_passed_over(language: Language, tokens: SpeechTokens) -> None:
+    pieces = spoken(language, slow(tokens), 3, silent=(2,))
+    assert [(piece.place, len(piece.codes), piece.is_cut) for piece in pieces] == [
+        (0, 50, False), (1, 24, True), (2, 0, False), (3, 50, False)
+    ]  # fmt: skip
 
 
 def test_what_is_said_is_what_one_pass_over_it_predicts(language: Language, tokens: SpeechTokens) -> None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from speechllm.errors import DataError
-from speechllm.text_encoder import TextEncoder
+from speechllm.text_encoder import PhonemeHead, TextEncoder
 from speechllm.training.loop import Schedule, fit
 from speechllm.training.pronunciation import PronounceObjective, PronounceOptions, Pronouncer, Texts, errors
 from speechllm.woven import labels, letters
@@ -31,11 +31,11 @@ def test_it_learns_to_read_in_context_and_language(files: tuple[str, ...], tmp_p
     texts = Texts(PronounceOptions(Schedule(150, lr=1e-2, warmup=5, log_every=50), files, batch=16, kept_out=8))
     assert texts.signs == ["a", "e", "i", "k", "s"]
     torch.manual_seed(0)
-    module = Pronouncer(TextEncoder(16, 16, layers=2), 16, len(texts.signs))
+    module = Pronouncer(TextEncoder(16, 16, layers=2), PhonemeHead(16, len(texts.signs)))
     fit(PronounceObjective(module, texts), texts.options.schedule, tmp_path / "run")
     assert errors(module, texts) == {"en": 0.0, "de": 0.0}
-    torch.nn.init.zeros_(module.head.weight)
-    torch.nn.init.zeros_(module.head.bias)
+    torch.nn.init.zeros_(module.head.project.weight)
+    torch.nn.init.zeros_(module.head.project.bias)
     assert errors(module, texts) == {"en": 100.0, "de": 100.0}  # blanks alone: every phoneme is lacking
 
 

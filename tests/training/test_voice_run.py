@@ -27,6 +27,7 @@ from speechllm.training.pronunciation import PronounceOptions
 from speechllm.training.speaking import SpeakOptions
 from speechllm.training.voice import VoiceRun, VoicesOptions
 from speechllm.voice import Voice
+from speechllm.woven import SILENT, labels, letters, spread
 
 STEPS = 3
 SCHEDULE = Schedule(steps=STEPS, lr=3e-3, warmup=1, save_every=2, log_every=1)
@@ -122,6 +123,27 @@ def test_letters_are_timed_by_what_learned_to_spell_them(home: Path) -> None:
     _, log_probs, _ = whole._ear(corpus).first_pass(*whole.model.ear.frames(clip))
     spans = 2 * align(log_probs[0].detach(), ALPHABET.encode(rows[0]["text"]))
     assert voiced[0]["spans"].tolist() == spans.tolist()
+
+
+def test_silent_letters_take_no_time(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a corpus that is timed anew, whose first pass learns the others alone, and of the voice that comes of it."""
+
+    def vowels(said: str) -> list[bool]:
+        return [letter in "aeiou" for letter in said]
+
+    monkeypatch.setattr(VoiceRun, "_is_silent", lambda self, row: vowels(letters(row["text"])))
+    other, corpus = run(home, "silent"), str(home / "toy")
+    other.train_align()
+    rows, voiced = other._voiced(corpus)
+    for number, row in enumerate(rows):
+        if not any(letter.isdigit() for letter in row["text"]):
+            found = [tuple(span) for span in voiced[number]["spans"].tolist()]
+            assert [span == SILENT for span in found] == vowels(letters(row["text"]))
+    assert other._sounding(rows[0]) == "".join(each for each in letters(rows[0]["text"]) if each not in "aeiou")
+    prompt = other.own_voice(corpus)
+    assert [span == SILENT for span in prompt.spans] == vowels(prompt.letters)
+    said = spread(labels(prompt.letters), prompt.bounds(2))
+    assert not {*ALPHABET.encode("aeiou")} & {*said}
 
 
 def test_without_their_options_there_are_no_such_stages(home: Path) -> None:
