@@ -383,7 +383,8 @@ def read_config(path: Path) -> VoiceConfig:
         if said := fields.wrong(VoiceConfig, content) or fields.wrong(AcousticConfig, acoustic):
             raise ValueError(said)
         for name, value in {**content, **acoustic}.items():
-            if isinstance(value, (int, float)) and value <= 0 and name not in ("dropout", "signs", "tells_codes"):
+            may_be_zero = name in ("dropout", "signs", "tells_codes")
+            if isinstance(value, (int, float)) and (value < 0 or (value == 0 and not may_be_zero)):
                 raise ValueError(f"{name} must be above 0, not {value}")
         AcousticConfig(**acoustic).conformer()
         config = VoiceConfig(**content)

@@ -299,6 +299,9 @@ ACOUSTIC = dict(codebook_size=16, latents=16, size=16, layers=1, heads=2, feed_f
         (rewritten(acoustic={**ACOUSTIC, "heads": 3}), "heads"),
         (rewritten(group=0), "group must be above 0"),
         (rewritten(rank=-1), "rank must be above 0"),
+        (rewritten(acoustic={**ACOUSTIC, "signs": -5}), "signs must be above 0"),
+        (rewritten(acoustic={**ACOUSTIC, "signs": 5}), "phonemes.project.weight is missing"),
+        (rewritten(silent="fr"), "silent"),
     ],
 )
 def test_a_damaged_folder_says_what_is_wrong(assistant: Assistant, tmp_path: Path, damage, message: str) -> None:
