@@ -13,14 +13,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from speechllm.encoders.conformer import Conformer, ConformerConfig
+from speechllm.encoders.ctc import BLANK
 from speechllm.encoders.masks import OFFLINE
+from speechllm.errors import DataError
 from speechllm.pitch import PitchPredictor
 from speechllm.text_encoder import PhonemeHead, TextEncoder, numbers
 from speechllm.woven import silent
@@ -28,7 +30,7 @@ from speechllm.woven import silent
 RIDGE = 0.05  # where training begins: weight of ridge regression, as a share of the frames' square sum
 # A voice that training has not heard is better known again with less ridge and more spread than the least distance asks
 # for, and understood as well (docs/speaking.md).
-LENIENT, WIDER = 0.35, 1.5
+LENIENT, WIDER = 0.2, 2.0
 LEAST = 0.01  # added to variances: a latent that hardly moves in a prompt is no reason to make it move a lot
 PROGRESS = 3  # numbers that tell how far a letter has got
 
@@ -48,7 +50,12 @@ class AcousticConfig:
     text_width: int = 256  # inside the text encoder
     text_layers: int = 5  # of its convolutions: reading a word takes more of its letters than timing it
     signs: int = 0  # that it writes phonemes with; 0: none, and so every letter is said
+    marks: tuple[int, ...] = ()  # those of them that are no sounds (`PhonemeHead`)
     frame_rate: float = 50.0  # Hz
+
+    def __post_init__(self) -> None:
+        if not all(0 < mark <= self.signs for mark in self.marks):
+            raise DataError(f"marks are some of the {self.signs} signs, from 1 on")
 
     def conformer(self) -> ConformerConfig:
         """That of the blocks."""
@@ -67,6 +74,7 @@ class Refit:
     lacking: Tensor  # (B, 1, D) mean of what was lacking there
     mean: Tensor  # (B, 1, D) of the voice
     wider: Tensor  # (B, 1, D) its spread over that of what is predicted of it
+    echo: Tensor | None = None  # (B, P, D) the prompt as it is then predicted, each half after the other one
 
     def __call__(self, predicted: Tensor, frames: Tensor) -> Tensor:
         """What the plain layer predicts of frames (B, T, H), (B, T, D), for these voices."""
@@ -124,7 +132,7 @@ class Acoustic(nn.Module):
         self.config = config
         self.codes = nn.Embedding(config.codebook_size + 1, config.size)  # the last row: not told
         self.text = TextEncoder(config.size, config.text_width, config.text_layers)
-        self.phonemes = PhonemeHead(config.size, config.signs) if config.signs else None
+        self.phonemes = PhonemeHead(config.size, config.signs, config.marks) if config.signs else None
         self.is_prompt = nn.Parameter(torch.zeros(config.size))
         self.known = nn.Linear(config.latents, config.size)
         self.speaker = nn.Linear(config.latents, config.size)
@@ -140,13 +148,18 @@ class Acoustic(nn.Module):
         self.register_buffer("deviation", torch.ones(config.latents))
 
     @torch.inference_mode()
+    def sounds(self, labels: Sequence[int], lang: str | None) -> list[tuple[int, ...]]:
+        """The signs of the sounds that begin at each label of a text, in a language (ISO 639-1) or one not told."""
+        device = self.codes.weight.device
+        assert self.phonemes is not None, "it spells no phonemes"
+        read = self.text(torch.tensor([labels], device=device), numbers([lang], device))
+        return [tuple(sign for sign in signs if sign != BLANK) for signs in self.phonemes.sounds(read)[0].tolist()]
+
     def is_silent(self, labels: Sequence[int], lang: str) -> list[bool]:
         """Which of the labels of a text in a language (ISO 639-1) are letters that nothing is said for."""
-        device = self.codes.weight.device
         if self.phonemes is None:
             return [False] * len(labels)
-        found = self.phonemes.is_silent(self.text(torch.tensor([labels], device=device), numbers([lang], device)))
-        return silent(labels, found[0].tolist())
+        return silent(labels, [not sounds for sounds in self.sounds(labels, lang)])
 
     def sing(self, letters: Tensor, pitch: Tensor) -> Tensor:
         """Vectors (B, L, H) of `text` that tell besides how high each letter is said.
@@ -255,7 +268,8 @@ class Acoustic(nn.Module):
                 return (values.square().sum(1, keepdim=True) / count + LEAST).sqrt()
 
             wider = spread(z) / spread(centred(predicted + x @ weight)[1])
-            return Refit(weight, read, lacking, mean, 1 + WIDER * (wider - 1) if is_new else wider)
+            found = Refit(weight, read, lacking, mean, 1 + WIDER * (wider - 1) if is_new else wider)
+            return replace(found, echo=found(predicted, frames) * self.deviation + self.mean)
 
     @torch.inference_mode()
     def fill(self, codes: Tensor, said: Tensor, latents: Tensor, refit: Refit | None = None) -> Tensor:

@@ -51,19 +51,24 @@ class PhonemeHead(nn.Module):
 
     Args:
         size: H, of the letters' vectors; signs: that phonemes are written with.
+        marks: those of them that are no sounds of their own, as for stress and length.
     """
 
-    def __init__(self, size: int, signs: int) -> None:
+    def __init__(self, size: int, signs: int, marks: Sequence[int] = ()) -> None:
         super().__init__()
+        self.marks = tuple(marks)
         self.project = nn.Linear(size, PLACES * (1 + signs))
 
     def forward(self, letters: Tensor) -> Tensor:
         """Scores (B, L, PLACES, 1 + signs) of vectors (B, L, H), the blank's first."""
         return self.project(letters).unflatten(-1, (PLACES, -1))
 
-    def is_silent(self, letters: Tensor) -> Tensor:
-        """(B, L) bool, of which letters no phoneme is spelled."""
-        return (self(letters).argmax(-1) == BLANK).all(-1)
+    def sounds(self, letters: Tensor) -> Tensor:
+        """(B, L, PLACES) the signs of sounds that begin at letters (B, L, H), `BLANK` elsewhere."""
+        best = self(letters).argmax(-1).flatten(1)
+        goes_on = F.pad(best[:, 1:] == best[:, :-1], (1, 0))
+        is_mark = torch.isin(best, torch.tensor(self.marks, device=best.device, dtype=best.dtype))
+        return best.masked_fill(goes_on | is_mark, BLANK).unflatten(1, (-1, PLACES))
 
 
 def numbers(languages: Sequence[str | None], device: torch.device | None = None) -> Tensor:

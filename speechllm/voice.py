@@ -138,10 +138,9 @@ class Voice:
         """
         self.check(lang)
         marker = Marker(self.codec.sample_rate)
-        latents = self._latents(
-            sentences, lang, voice, sampling or Sampling(), choose, [] if pieces is None else pieces
-        )
-        for clip in self.codec.stream_latents(latents):
+        filler = self._filler(voice, None) if voice else self._own_filler(lang).copy()
+        told = [] if pieces is None else pieces
+        for clip in filler.sound(self._latents(sentences, lang, filler, sampling or Sampling(), choose, told)):
             yield Clip(marker.push(clip.samples), clip.rate)
         yield Clip(marker.finish(), self.codec.sample_rate)
 
@@ -149,13 +148,12 @@ class Voice:
         self,
         sentences: Sequence[str],
         lang: str,
-        voice: VoicePrompt | None,
+        filler: Filler,
         sampling: Sampling,
         choose: Callable[[str, Iterable[Said]], Said] | None,
         told: list[Piece],
     ) -> Iterator[Tensor]:
         """Latents (t, D) of one chunk after another."""
-        filler = self._filler(voice, None) if voice else self._own_filler(lang).copy()
         for number, sentence in enumerate(sentences):
             drawn = sampling.moved(number)
             if choose is None:
@@ -238,7 +236,7 @@ class Said:
     @property
     def clip(self) -> Clip:
         """Its sound, not marked."""
-        clips = list(self.filler.codec.stream_latents([self.latents]))
+        clips = list(self.filler.sound([self.latents]))
         return Clip(np.concatenate([clip.samples for clip in clips]), clips[0].rate)
 
 
@@ -271,6 +269,13 @@ class Filler:
         known = self.voice_codes[None], self.voice_said[None], self.latents[None]
         with torch.inference_mode():
             self.refit = acoustic.refit(*known, length, is_new=lang is None)
+        assert self.refit.echo is not None
+        # Of its own voices the model has learned how much they vary.
+        self.spectra = codec.global_variance(self.refit.echo[0], self.latents) if lang is None else None
+
+    def sound(self, latents: Iterable[Tensor]) -> Iterator[Clip]:
+        """The sound of latents (t, D) that `chunks` gave, not marked, as soon as it settles."""
+        return self.codec.stream_latents(latents, self.spectra)
 
     @torch.inference_mode()
     def _read(self, wanted: Sequence[int], lang: str | None, pitches: Tensor | None = None) -> Tensor:

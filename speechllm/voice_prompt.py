@@ -5,7 +5,6 @@ A voice is what comes before the speech that continues it (Wang et al. 2023, "VA
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,10 +15,10 @@ from torch import Tensor
 from speechllm.audio.clip import Clip
 from speechllm.audio.segments import HZ, SpeechDetector
 from speechllm.codecs.base import Codec
-from speechllm.encoders.ctc import ALPHABET, align
 from speechllm.errors import AudioError, DataError, WeightsError
 from speechllm.hearing import Ear
-from speechllm.woven import edges, letters, with_silent
+from speechllm.letter_times import LetterTimes
+from speechllm.woven import edges, letters
 
 LEAST_SECONDS = 1.0  # of speech
 MOST_SECONDS = 6.0  # that are kept: more costs time and says little more
@@ -77,13 +76,14 @@ def listen(
     codec: Codec,
     detector: SpeechDetector,
     text: str | None = None,
-    is_silent: Sequence[bool] | None = None,
+    lang: str | None = None,
+    times: LetterTimes | None = None,
 ) -> VoicePrompt:
     """The voice of a recording: its first seconds of speech, at one loudness.
 
     Args:
-        text: what is said in it; None: it is read.
-        is_silent: which of the text's letters are not said; None: all are.
+        text: what is said in it; None: it is read. lang: its language (ISO 639-1), where it is known.
+        times: finds the letters in it; None: the ear, as they are written.
     Raises:
         AudioError: less than a second of speech is heard, or no word in it.
     """
@@ -95,14 +95,12 @@ def listen(
     said = letters(text)
     if not said:
         raise AudioError("no word is heard in the recording of the voice: give a few seconds of clear speech")
-    _, log_probs, _ = ear.first_pass(*ear.frames(spoken))
-    silent = [False] * len(said) if is_silent is None else is_silent
-    labels = [label for label, passed in zip(ALPHABET.encode(said), silent, strict=True) if not passed]
-    finer = round(codec.frame_rate / ear.first_pass.conformer.frame_rate)
+    times = times or LetterTimes(ear.first_pass)
     codes = codec.encode(spoken)
+    found, most = times(*ear.frames(spoken), said, lang, codec.frame_rate), codes.shape[1]
     # The ear hears some silence after the clip too, where letters may seem to end.
-    found = (align(log_probs[0], labels) * finer).clip(max=codes.shape[1])
-    prompt = _shortened(VoicePrompt(codes, said, tuple(with_silent(found, silent)), text), codec)
+    spans = tuple((min(start, most), min(end, most)) for start, end in found)
+    prompt = _shortened(VoicePrompt(codes, said, spans, text), codec)
     try:
         prompt.bounds(WIDEST_STEP)
     except DataError as error:

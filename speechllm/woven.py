@@ -8,7 +8,7 @@ thousands of hours teach.)
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import groupby, pairwise
 
 from speechllm.encoders.ctc import ALPHABET
@@ -38,17 +38,6 @@ def silent(labels: Sequence[int], is_silent: Sequence[bool]) -> list[bool]:
         flags = [flag for _, flag in word]
         found += [flag and not is_pause and not all(flags) for flag in flags]
     return found
-
-
-def with_silent(spans: Iterable[Sequence[int]], is_silent: Sequence[bool]) -> list[tuple[int, int]]:
-    """Spans of all letters from those of the ones that are said; of a silent one `SILENT`."""
-    given = iter(spans)
-    return [SILENT if silent else _span(next(given)) for silent in is_silent]
-
-
-def _span(span: Sequence[int]) -> tuple[int, int]:
-    start, end = span
-    return int(start), int(end)
 
 
 def edges(said: str, spans: Sequence[tuple[int, int]], frames: int, group: int = 1) -> list[int]:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from speechllm import acoustic
 from speechllm.acoustic import Acoustic, AcousticConfig, progress
+from speechllm.text_encoder import PhonemeHead
 from speechllm.woven import labels
 
 CONFIG = AcousticConfig(codebook_size=16, latents=12, size=16, layers=1, heads=2, feed_forward=32, kernel=3)
@@ -64,6 +65,16 @@ def test_letters_of_no_phoneme_are_silent() -> None:
     said = "ah h hah"
     wanted = [letter == "h" and place != 3 for place, letter in enumerate(said)]  # a word is not silent as a whole
     assert model.is_silent(labels(said), "en") == [False, *wanted, False]
+    assert model.sounds(labels("ah"), "en")[1:3] == [(1, 2), ()]
+
+
+def test_sounds_are_signs_that_begin_and_no_marks() -> None:
+    """Scores that are given: of three letters, in places of which the second begins nothing new."""
+    head = PhonemeHead(4, signs=3, marks=(2,))
+    scores = torch.zeros(1, 3, 2, 4)
+    scores[0, [0, 0, 1, 1, 2, 2], [0, 1, 0, 1, 0, 1], [1, 3, 3, 2, 0, 3]] = 1.0
+    head.forward = lambda letters: scores
+    assert head.sounds(torch.zeros(1, 3, 4)).tolist() == [[[1, 3], [0, 0], [0, 3]]]
 
 
 def test_codes_and_letters_are_read_everywhere(model: Acoustic) -> None:
@@ -179,6 +190,7 @@ def test_what_is_refitted_has_mean_and_spread_of_the_prompt(model: Acoustic) -> 
     codes, said, latents = drawn(1, 60)
     latents = latents * 3 - 2
     refit = model.refit(codes, said, latents, torch.tensor([60]))
+    assert refit.echo is not None and torch.allclose(refit.echo.mean(1), latents.mean(1), atol=1e-4)
     found = model(codes, said, torch.tensor([60]), torch.zeros_like(latents), torch.tensor([0]), refit)[0]
     ours, theirs = (found - found.mean(0)).std(0), latents[0].std(0)
     plain = model(codes, said, torch.tensor([60]), torch.zeros_like(latents), torch.tensor([0]))[0].std(0)

@@ -88,7 +88,7 @@ def test_the_mark_is_in_what_is_said(voice: Voice, monkeypatch: pytest.MonkeyPat
     """With a codec that makes speech: that of random weights says the same in every frame."""
     speech = babble(4.0)
     blocks = [Clip(speech.samples[start : start + 7000], speech.rate) for start in range(0, 64_000, 7000)]
-    monkeypatch.setattr(voice.codec, "stream_latents", lambda latents: [list(latents), iter(blocks)][1])
+    monkeypatch.setattr(voice.codec, "stream_latents", lambda latents, _: [list(latents), iter(blocks)][1])
     samples = sound(voice)
     assert len(samples) == 64_000
     assert mark.detect(Clip(samples, 16_000)).is_marked
@@ -102,6 +102,20 @@ def test_a_given_voice_says_the_same_otherwise(voice: Voice) -> None:
     own, given = sound(voice, pieces=told[0]), sound(voice, voice=other, pieces=told[1])
     assert told[0] == told[1]
     assert own.shape == given.shape and not np.array_equal(own[:4000], given[:4000])
+
+
+def test_the_spectra_of_a_given_voice_are_moved_to_it(voice: Voice) -> None:
+    """By how its prompt is predicted; those of an own voice stay, for it was learned."""
+    given, own = voice._filler(voice.own["ann"], None), fresh(voice)
+    assert own.spectra is None and given.spectra is not None
+    assert given.refit.echo is not None and given.refit.echo.shape == (1, *given.latents.shape)
+    latents = list(given.chunks(SAID, "en", iter(pieces_of(40, 60, 4))))
+    moved, plain = (
+        np.concatenate([clip.samples for clip in each]) for each in (given.sound(latents), own.sound(latents))
+    )
+    assert moved.shape == plain.shape and not np.allclose(moved, plain, atol=1e-3)
+    expected = voice.codec.model.decoder(torch.cat(latents)[None], given.spectra)[0]
+    assert np.abs(expected.numpy().clip(-1, 1) - moved).max() < 1e-4
 
 
 def _first_ways(voice: Voice, sentence: str, count: int) -> list[Said]:
@@ -300,6 +314,9 @@ ACOUSTIC = dict(codebook_size=16, latents=16, size=16, layers=1, heads=2, feed_f
         (rewritten(group=0), "group must be above 0"),
         (rewritten(rank=-1), "rank must be above 0"),
         (rewritten(acoustic={**ACOUSTIC, "signs": -5}), "signs must be above 0"),
+        (rewritten(acoustic={**ACOUSTIC, "signs": 5, "marks": [2, 6]}), "marks are some of the 5 signs"),
+        (rewritten(acoustic={**ACOUSTIC, "marks": [10**30]}), "marks are some of the 0 signs"),
+        (rewritten(acoustic={**ACOUSTIC, "marks": "12"}), "marks must be"),
         (rewritten(acoustic={**ACOUSTIC, "signs": 5}), "phonemes.project.weight is missing"),
         (rewritten(silent="fr"), "silent"),
     ],

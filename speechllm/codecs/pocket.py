@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, fields
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from torch.nn import functional as F
 from speechllm import codecs, devices, weights
 from speechllm.audio.clip import Clip
 from speechllm.codecs.base import Codec, Window
+from speechllm.codecs.global_variance import GlobalVariance
 from speechllm.codecs.spectral import SpectralCodec, SpectralConfig
 from speechllm.errors import DataError, WeightsError
 from speechllm.formats import tensors
@@ -58,10 +60,13 @@ class PocketCodec(Codec):
         return self.model.quantiser.decode(self.checked(codes)[None])[0]
 
     @torch.inference_mode()
-    def stream_latents(self, chunks: Iterable[Tensor]) -> Iterator[Clip]:
-        """The sound of latents that arrive as chunks (t, D), as soon as it is settled."""
+    def stream_latents(self, chunks: Iterable[Tensor], voice: GlobalVariance | None = None) -> Iterator[Clip]:
+        """The sound of latents that arrive as chunks (t, D), as soon as it is settled.
+
+        voice: what their spectra are moved to; None: they stay as they are.
+        """
         assert self.context is not None
-        window = Window(self._sound_of, *self.context, scale=self.hop_length)
+        window = Window(partial(self._sound_of, voice=voice), *self.context, scale=self.hop_length)
         for chunk in chain(chunks, [None]):
             given = None if chunk is None else chunk.to(self.device, torch.float32).T
             settled = window(given, given is None)
@@ -81,9 +86,15 @@ class PocketCodec(Codec):
         """Codes (K, T) of samples (T * hop,)."""
         return self.model.quantiser.encode(self.model.encoder(samples[None]), self.codebooks)[0]
 
-    def _sound_of(self, latents: Tensor) -> Tensor:
+    @torch.inference_mode()
+    def global_variance(self, predicted: Tensor, real: Tensor) -> GlobalVariance:
+        """What moves spectra of latents as they are predicted of a voice, (T, D), to its real ones, (T', D)."""
+        before, after = (self.model.decoder.spectra(each[None].float())[0][0] for each in (predicted, real))
+        return GlobalVariance.between(before, after)
+
+    def _sound_of(self, latents: Tensor, voice: GlobalVariance | None = None) -> Tensor:
         """Samples (T * hop,) of latents (D, T)."""
-        return self.model.decoder(latents.T[None])[0]
+        return self.model.decoder(latents.T[None], voice)[0]
 
     def _sound(self, codes: Tensor) -> Tensor:
         """Samples (T * hop,) of codes (K', T)."""

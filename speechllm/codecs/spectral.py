@@ -14,6 +14,7 @@ analysis window ends with it and the synthesis window begins with it.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -192,16 +193,24 @@ class Decoder(nn.Module):
         self.shape: Tensor
         self.register_buffer("shape", torch.hann_window(config.window), persistent=False)
 
-    def forward(self, latents: Tensor) -> Tensor:
-        """Latents (B, T, D) to samples (B, T * hop) float32."""
+    def forward(self, latents: Tensor, postfilter: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+        """Latents (B, T, D) to samples (B, T * hop) float32; postfilter: of the log magnitudes of `spectra`."""
+        magnitudes, phases = self.spectra(latents)
+        with torch.autocast(latents.device.type, enabled=False):
+            if postfilter is not None:
+                magnitudes = postfilter(magnitudes).clamp(max=LOUDEST)
+            magnitudes = magnitudes.exp()
+            frames = torch.fft.irfft(torch.complex(magnitudes * phases.cos(), magnitudes * phases.sin()), dim=-1)
+            return self.join(frames)
+
+    def spectra(self, latents: Tensor) -> tuple[Tensor, Tensor]:
+        """Log magnitudes and phases of short frames, (B, T * ratio, window / 2 + 1) float32 each."""
         hidden = self.split(self.norm(self.blocks(latents))).float()
         hidden = hidden.unflatten(-1, (self.config.ratio, -1)).flatten(1, 2)
         hidden = self.fine_norm(self.fine_blocks(hidden))
         with torch.autocast(hidden.device.type, enabled=False):
-            magnitude, phase = self.spectrum(hidden).chunk(2, dim=-1)
-            magnitude = magnitude.clamp(max=LOUDEST).exp()
-            frames = torch.fft.irfft(torch.complex(magnitude * phase.cos(), magnitude * phase.sin()), dim=-1)
-            return self.join(frames)
+            magnitudes, phases = self.spectrum(hidden).chunk(2, dim=-1)
+            return magnitudes.clamp(max=LOUDEST), phases
 
     def join(self, frames: Tensor) -> Tensor:
         """Short frames (B, N, window) to samples (B, N * step): weighted by the window, added, and evened out."""

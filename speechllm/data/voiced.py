@@ -1,13 +1,13 @@
 """Recordings as a model learns to speak them: the codes of each, and the frames of its letters.
 
-Letters are found by aligning the text with what the CTC head hears (`encoders/ctc.py`). Sentences of one
+Letters are found by aligning the text with what a CTC head hears (`letter_times.py`). Sentences of one
 speaker are put one after another, so that what is learned is to go on in a voice.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,9 @@ from torch import Tensor
 from speechllm.audio.decode import load
 from speechllm.codecs.base import Codec
 from speechllm.data import cache
-from speechllm.encoders.ctc import ALPHABET, align
 from speechllm.hearing import Ear
-from speechllm.woven import SILENT, edges, labels, letters, spread, with_silent
+from speechllm.letter_times import LetterTimes
+from speechllm.woven import SILENT, edges, labels, letters, spread
 
 
 def voiced(
@@ -28,18 +28,16 @@ def voiced(
     rows: Sequence[dict],
     codec: Codec,
     ear: Ear,
+    times: LetterTimes,
     frames: cache.Cache | None = None,
-    is_silent: Callable[[dict], list[bool]] | None = None,
 ) -> cache.Cache:
     """Of each row (audio, text): `codes` (K, T) int16, and `spans` (L, 2) int16, the frames of each letter.
 
     Args:
-        key: names what made them, codec, ear, and what tells silent letters.
+        key: names what made them, codec, ear, and what finds the letters.
+        times: finds the letters in the ear's frames.
         frames: of each row `hidden` (T, D), the ear's, where they are known.
-        is_silent: which letters of a row are not said, and so have the span `woven.SILENT`; None: all are said.
     """
-    finer = round(codec.frame_rate / ear.first_pass.conformer.frame_rate)
-    assert finer * ear.first_pass.conformer.frame_rate == codec.frame_rate, "the codes' rate is a multiple"
     plain = [{"audio": row["audio"], "text": row["text"]} for row in rows]
 
     def compute(part: list[dict]) -> list[dict[str, Tensor]]:
@@ -47,12 +45,9 @@ def voiced(
         for row in part:
             clip = load(row["audio"])
             with torch.inference_mode():
-                heard = ear.frames(clip) if frames is None else _known(frames, row["row"], ear)
-                _, log_probs, _ = ear.first_pass(*heard)
-            said = ALPHABET.encode(letters(row["text"]))
-            silent = is_silent(rows[row["row"]]) if is_silent else [False] * len(said)
-            heard = [label for label, passed in zip(said, silent, strict=True) if not passed]
-            spans = with_silent(align(log_probs[0], heard) * finer, silent)
+                heard = ear.frames(clip) if frames is None else _known(frames, row["row"], times)
+            lang = rows[row["row"]].get("lang")
+            spans = times(*heard, letters(row["text"]), lang, codec.frame_rate)
             found = torch.tensor(spans, dtype=torch.int16).view(-1, 2)
             out.append({"codes": codec.encode(clip).to(torch.int16), "spans": found})
         return out
@@ -61,9 +56,9 @@ def voiced(
     return cache.build(root, f"letters-{cache.digest(key, plain)}", numbered, compute, "codes")
 
 
-def _known(frames: cache.Cache, row: int, ear: Ear) -> tuple[Tensor, Tensor]:
+def _known(frames: cache.Cache, row: int, times: LetterTimes) -> tuple[Tensor, Tensor]:
     """A row's frames as `Ear.frames` gives them."""
-    weight = next(ear.first_pass.parameters())
+    weight = next(times.first_pass.parameters())
     hidden = frames[row]["hidden"].to(weight.device, weight.dtype)[None]
     return hidden, torch.tensor([hidden.shape[1]], device=weight.device)
 

@@ -5,17 +5,17 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from speechllm.encoders.conformer import Conformer, ConformerConfig
-from speechllm.encoders.ctc import CTCHead
+from speechllm.encoders.ctc import ALPHABET, CTCHead
 from speechllm.encoders.masks import OFFLINE, AttentionPolicy
 
 
 class FirstPass(nn.Module):
-    """Frames of an encoder to frames of the Conformer and log-probabilities of characters."""
+    """Frames of an encoder to frames of the Conformer and log-probabilities of characters, or of other labels."""
 
-    def __init__(self, config: ConformerConfig) -> None:
+    def __init__(self, config: ConformerConfig, labels: int = len(ALPHABET)) -> None:
         super().__init__()
         self.conformer = Conformer(config)
-        self.head = CTCHead(config.size)
+        self.head = CTCHead(config.size, labels)
 
     def forward(
         self, hidden: Tensor, lengths: Tensor, policy: AttentionPolicy = OFFLINE

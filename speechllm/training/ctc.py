@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from speechllm.audio.augment import spec_augment
 from speechllm.data import cache
-from speechllm.encoders.ctc import ALPHABET, BLANK
+from speechllm.encoders.ctc import BLANK
 from speechllm.encoders.masks import FULL_HISTORY, OFFLINE, AttentionPolicy, limited_history, look_ahead
 from speechllm.readers.attention import WhisperModel
 from speechllm.readers.first_pass import FirstPass
@@ -60,15 +60,18 @@ def hidden_cache(
 
 
 class CTCObjective:
-    """CTC loss of the texts' letters, with time and feature masks on the frames (Park et al. 2019)."""
+    """CTC loss of each recording's labels, with time and feature masks on the frames (Park et al. 2019)."""
 
     def __init__(
-        self, module: FirstPass, rows: Sequence[dict], hidden: cache.Cache | cache.Chosen, options: CTCOptions
+        self,
+        module: FirstPass,
+        labels: Sequence[Sequence[int]],
+        hidden: cache.Cache | cache.Chosen,
+        options: CTCOptions,
     ) -> None:
         self.module: nn.Module = module
-        self.rows, self.hidden, self.options = rows, hidden, options
-        self.labels = [ALPHABET.encode(row["text"]) for row in rows]
-        self.buckets = Buckets([len(hidden[i]["hidden"]) for i in range(len(rows))], options.frames, options.seed)
+        self.labels, self.hidden, self.options = labels, hidden, options
+        self.buckets = Buckets([len(hidden[i]["hidden"]) for i in range(len(labels))], options.frames, options.seed)
 
     def batch(self, number: int) -> tuple[Tensor, Tensor, Tensor, Tensor, AttentionPolicy]:
         """hidden (B, T, F), lengths (B,), labels (B, L), label lengths (B,), and this batch's policy."""

@@ -7,6 +7,7 @@ well. The head that spells the phonemes tells silent letters from others; a mode
 from __future__ import annotations
 
 import random
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -25,6 +26,7 @@ from speechllm.training.batching import pad
 from speechllm.training.loop import Schedule
 from speechllm.woven import labels, letters
 
+MARKS = ("Lm", "Mn", "Zs")  # categories of signs that are no sounds: stress and length, tildes, spaces
 RAREST = 20  # a sign that stands less often in all texts is left out
 
 
@@ -73,6 +75,7 @@ class Texts:
             self.kept_out.append(rows[: options.kept_out])
         seen = Counter(sign for rows in self.languages for row in rows for sign in row["phonemes"])
         self.signs = sorted(sign for sign, count in seen.items() if count >= RAREST)
+        self.marks = tuple(i for i, sign in enumerate(self.signs, start=1) if unicodedata.category(sign) in MARKS)
         self._ids = {sign: number for number, sign in enumerate(self.signs, start=1)}
 
     def batch(self, number: int, size: int) -> Batch:

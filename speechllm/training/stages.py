@@ -19,6 +19,7 @@ from speechllm.conversation import Filled
 from speechllm.data import cache, mixture, spoken
 from speechllm.data.recordings import train_rows, unreserved
 from speechllm.encoders.conformer import ConformerConfig
+from speechllm.encoders.ctc import ALPHABET
 from speechllm.errors import DataError
 from speechllm.hearing import Ear
 from speechllm.language.adapters import add_lora, merge_lora
@@ -174,7 +175,8 @@ class Run(RunFolder):
         key = cache.digest(self.recipe.reader, self.recordings)
         hidden = ctc.hidden_cache(self.caches, key, [self.mels[i] for i in spoken], self.whisper, rows)
         torch.manual_seed(options.schedule.seed)
-        objective = ctc.CTCObjective(FirstPass(self.first_pass_config), rows, hidden, options)
+        labels = [ALPHABET.encode(row["text"]) for row in rows]
+        objective = ctc.CTCObjective(FirstPass(self.first_pass_config), labels, hidden, options)
         fit(objective, options.schedule, self.folder / "ctc", self.accelerator)
 
     @cached_property

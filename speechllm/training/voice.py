@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -28,10 +28,11 @@ from speechllm.data.recordings import train_rows
 from speechllm.data.voiced import voiced
 from speechllm.errors import DataError
 from speechllm.language.speech import SpeechTokens
+from speechllm.letter_times import LetterTimes, Spelled
 from speechllm.packages import sha256
 from speechllm.training import adversarial, checkpoint
 from speechllm.training.acoustic import AcousticLearner, AcousticOptions, Rows, padded
-from speechllm.training.alignment import AlignOptions, frames_cache
+from speechllm.training.alignment import AlignOptions, frames_cache, listener, spelling
 from speechllm.training.codec import sound_cache
 from speechllm.training.ctc import CTCObjective
 from speechllm.training.loop import fit, load_trained, make_accelerator
@@ -40,11 +41,10 @@ from speechllm.training.said_over import said_over
 from speechllm.training.speaking import Speaking, SpeakObjective, SpeakOptions
 from speechllm.voice import VoiceConfig
 from speechllm.voice_prompt import VoicePrompt, listen
-from speechllm.woven import labels, letters
+from speechllm.woven import letters
 
 if TYPE_CHECKING:
     from speechllm.codecs.pocket import PocketCodec
-    from speechllm.hearing import Ear
     from speechllm.model import SpeechLLM
     from speechllm.readers.first_pass import FirstPass
 
@@ -110,8 +110,8 @@ class VoiceRun:
         if self._is_timed_anew(corpus):
             learned = (self.align, self.pronounce)
             key, frames = cache.digest(key, *(asdict(each) for each in learned if each)), self._frames(rows)
-        silent = self._is_silent if self._is_timed_anew(corpus) else None
-        return rows, voiced(self.folder / "cache", key, rows, self.codec, self._ear(corpus), frames, silent)
+        ear, times = self.model.ear, self._times(corpus)
+        return rows, voiced(self.folder / "cache", key, rows, self.codec, ear, times, frames)
 
     def _frames(self, rows: list[dict]) -> cache.Cache:
         return frames_cache(self.folder / "cache", self._key, rows, self.model.ear)
@@ -119,40 +119,29 @@ class VoiceRun:
     def _is_timed_anew(self, corpus: str) -> bool:
         return self.align is not None and corpus in self.align.corpora
 
-    def _ear(self, corpus: str) -> Ear:
-        """What hears when the letters of a corpus are said."""
-        return self._timing_ear if self._is_timed_anew(corpus) else self.model.ear
-
-    def _is_silent(self, row: dict) -> list[bool]:
-        """Which letters of a row are not said, as stage `pronounce` has learned."""
-        return self._reading.is_silent(labels(letters(row["text"])), row["lang"])[1:-1]
+    def _times(self, corpus: str) -> LetterTimes:
+        """What finds the letters of a corpus."""
+        return self._learned_times if self._is_timed_anew(corpus) else LetterTimes(self.model.ear.first_pass)
 
     @cached_property
-    def _reading(self) -> Acoustic:
-        """An acoustic model that has learned to read, where the recipe has that stage, and no more."""
+    def _spell(self) -> Callable[[str, str | None], Spelled]:
+        """Letters to phonemes, as stage `pronounce` has learned."""
         learner = self._acoustic()
-        if learner.pronouncer is not None:
-            load_trained(learner.pronouncer, self._newest(PRONOUNCE)["module"])
-        return learner.acoustic.eval()
+        if learner.pronouncer is None:
+            raise DataError("stage align hears phonemes: give the recipe a stage pronounce")
+        load_trained(learner.pronouncer, self._newest(PRONOUNCE)["module"])
+        return spelling(learner.acoustic.eval())
 
     @cached_property
-    def _timing_ear(self) -> Ear:
-        """The ear with the first pass of stage `align`."""
-        ear = copy.copy(self.model.ear)
+    def _learned_times(self) -> LetterTimes:
+        """The first pass of stage `align`, and what it hears."""
         first_pass = self._first_pass()
         load_trained(first_pass, self._newest(ALIGN)["module"])
-        ear.first_pass = first_pass.to(next(self.model.ear.first_pass.parameters()).dtype).eval()
-        return ear
+        return LetterTimes(first_pass.to(next(self.model.ear.first_pass.parameters()).dtype).eval(), self._spell)
 
     def _first_pass(self) -> FirstPass:
-        return copy.deepcopy(self.model.ear.first_pass).float().requires_grad_(True)
-
-    def _sounding(self, row: dict) -> str:
-        """A row's text without its silent letters, but as it is where it has digits."""
-        if _has_digits(row):
-            return row["text"]
-        said = zip(letters(row["text"]), self._is_silent(row), strict=True)
-        return "".join(letter for letter, silent in said if not silent)
+        torch.manual_seed(self.align.seed if self.align else 0)
+        return listener(self.model.ear.first_pass, len(self._texts.signs) if self._texts else 0)
 
     def train_align(self) -> None:
         """A first pass that times the letters of some corpora, where the recipe has them."""
@@ -161,9 +150,11 @@ class VoiceRun:
         rows, parts = list[dict](), list[cache.Cache]()
         for corpus in self.align.corpora:
             these = self.rows(corpus)
-            rows += [{**row, "text": self._sounding(row)} for row in these]
+            rows += these
             parts.append(self._frames(these))
-        objective = CTCObjective(self._first_pass(), *_spelled_out(rows, parts), self.align.ctc)
+        rows, frames = _spelled_out(rows, parts)
+        heard = [[label for part in self._spell(letters(row["text"]), row["lang"]) for label in part] for row in rows]
+        objective = CTCObjective(self._first_pass(), heard, frames, self.align.ctc)
         fit(objective, self.align.schedule, self.folder / ALIGN, self.accelerator)
 
     @cached_property
@@ -227,6 +218,7 @@ class VoiceRun:
         config = AcousticConfig(
             codebook_size=codec.codebook_size, latents=codec.config.size, frame_rate=codec.frame_rate,
             size=options.size, layers=options.layers, signs=len(self._texts.signs) if self._texts else 0,
+            marks=self._texts.marks if self._texts else (),
         )  # fmt: skip
         torch.manual_seed(options.schedule.seed)
         return AcousticLearner(Acoustic(config), copy.deepcopy(codec.model), options.crop_frames)
@@ -306,8 +298,8 @@ class VoiceRun:
                 clip = load(row["audio"])
                 read = self.model.ear.hear(clip, (row["lang"],)).reading.text
                 if letters(read) == letters(row["text"]):
-                    silent = self._is_silent(row) if self._is_timed_anew(corpus) else None
-                    return listen(clip, self._ear(corpus), self.codec, detector, row["text"], silent)
+                    ear, times = self.model.ear, self._times(corpus)
+                    return listen(clip, ear, self.codec, detector, row["text"], row["lang"], times)
         raise DataError(f"{corpus} has no sentence of three to five seconds that is read as it was written")
 
 

@@ -11,6 +11,7 @@ from speechllm import codecs
 from speechllm.audio.clip import Clip
 from speechllm.codecs import pocket
 from speechllm.codecs.base import trimmed
+from speechllm.codecs.global_variance import GlobalVariance
 from speechllm.codecs.pocket import PocketCodec
 from speechllm.codecs.spectral import SpectralCodec
 from speechllm.errors import AudioError, DataError, WeightsError
@@ -193,8 +194,8 @@ def test_latents_sound_as_their_codes(codec: PocketCodec) -> None:
     assert torch.allclose(latents - first, rest, atol=1e-5)
 
 
-def _joined(codec: PocketCodec, chunks: list[torch.Tensor]) -> Clip:
-    clips = list(codec.stream_latents(chunks))
+def _joined(codec: PocketCodec, chunks: list[torch.Tensor], voice: GlobalVariance | None = None) -> Clip:
+    clips = list(codec.stream_latents(chunks, voice))
     return Clip(np.concatenate([clip.samples for clip in clips]), clips[0].rate)
 
 
@@ -218,6 +219,19 @@ def test_latents_stream_as_they_come(codec: PocketCodec, chunk: int) -> None:
 
     assert next(codec.stream_latents(watched())).samples.size == codec.hop_length
     assert len(taken) == codec.context[1] + 1
+
+
+def test_spectra_are_moved_to_a_voice_in_each_chunk(codec: PocketCodec) -> None:
+    generator = torch.Generator().manual_seed(0)
+    latents, real = (scale * torch.randn(40, codec.config.size, generator=generator) for scale in (1, 3))
+    voice = codec.global_variance(latents, real)
+    whole = _joined(codec, [latents], voice)
+    streamed = _joined(codec, list(latents.split(7)), voice)
+    assert np.abs(streamed.samples - whole.samples).max() < 1e-5 * np.abs(whole.samples).max()
+    assert np.abs(_joined(codec, [latents]).samples - whole.samples).max() > 1e-2 * np.abs(whole.samples).max()
+    spectra, moved = codec.model.decoder.spectra(latents[None])[0], codec.model.decoder(latents[None], voice)[0]
+    assert np.abs(moved.numpy() - whole.samples).max() < 1e-5 * np.abs(whole.samples).max()
+    assert torch.equal(voice.mean, codec.global_variance(latents, latents).mean) and spectra.shape[2] == len(voice.mean)
 
 
 def test_no_latents_make_no_sound(codec: PocketCodec) -> None:

@@ -11,7 +11,7 @@ from speechllm.language.base import Language
 from speechllm.language.speech import SpeechTokens
 from speechllm.model import SpeechLLM
 from speechllm.speaking import Piece, Sampler, Sampling, nucleus, say
-from speechllm.woven import PAUSE, SILENT, edges, labels, letters, most_steps, silent, spread, with_silent
+from speechllm.woven import PAUSE, SILENT, edges, labels, letters, most_steps, silent, spread
 
 SAID = [PAUSE, 5, 6, PAUSE]
 
@@ -67,10 +67,7 @@ def test_every_letter_has_a_step_even_where_they_crowd() -> None:
 
 
 def test_a_silent_letter_has_no_stretch() -> None:
-    is_silent = [False, True, False, False, True]
-    spans = with_silent([(3, 8), (16, 18), (30, 33)], is_silent)
-    assert spans == [(3, 8), SILENT, (16, 18), (30, 33), SILENT]
-    found = edges("ab cd", spans, 40)
+    found = edges("ab cd", [(3, 8), SILENT, (16, 18), (30, 33), SILENT], 40)
     assert found == [0, 1, 10, 10, 28, 37, 37, 40]
     said = edges("a c", [(3, 8), (16, 18), (30, 33)], 40)
     assert sorted(set(found)) == said

@@ -62,3 +62,10 @@ def test_files_without_phonemes_are_refused(tmp_path: Path) -> None:
         (tmp_path / "a.jsonl").write_text(content)
         with pytest.raises(DataError, match="phonemes"):
             Texts(PronounceOptions(Schedule(1), (str(tmp_path / "a.jsonl"),)))
+
+
+def test_marks_are_the_signs_that_are_no_sounds(tmp_path: Path) -> None:
+    rows = [{"lang": "fr", "text": "encore du thé", "phonemes": "ɑ̃kˈɔːʁ dy te"}] * 30
+    (tmp_path / "fr.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    texts = Texts(PronounceOptions(Schedule(1), (str(tmp_path / "fr.jsonl"),), kept_out=2))
+    assert {texts.signs[mark - 1] for mark in texts.marks} == {" ", "ˈ", "ː", "\u0303"}

@@ -11,10 +11,11 @@ from demos import CLIPS, clips
 from speechllm.assistant import Assistant
 from speechllm.audio.decode import load
 from speechllm.codecs import pocket
-from speechllm.encoders.ctc import ALPHABET, align
+from speechllm.encoders.ctc import ALPHABET
 from speechllm.errors import DataError
 from speechllm.formats import tensors
 from speechllm.hearing import Ear, Heard
+from speechllm.letter_times import LetterTimes
 from speechllm.model import SpeechLLM
 from speechllm.reading import Reading
 from speechllm.speaking import Sampling
@@ -113,16 +114,16 @@ def test_the_acoustic_model_begins_with_what_was_pronounced(home: Path) -> None:
 def test_letters_are_timed_by_what_learned_to_spell_them(home: Path) -> None:
     """In the corpora that the stage names; what the model itself hears stays as it was."""
     whole, corpus = run(home, "whole"), str(home / "toy")
-    mine, own = (ear.first_pass.state_dict() for ear in (whole._ear(corpus), whole.model.ear))
+    ear, times = whole.model.ear, whole._times(corpus)
+    mine, own = times.first_pass.state_dict(), ear.first_pass.state_dict()
     _, last = checkpoint.newest(home / "whole" / "align") or (0, {})
     assert all(torch.equal(mine[name], each.to(mine[name].dtype)) for name, each in last["module"].items())
-    assert not torch.equal(mine["head.project.weight"], own["head.project.weight"])
-    assert whole._ear("another") is whole.model.ear
+    name = "conformer.blocks.0.before.widen.weight"
+    assert not torch.equal(mine[name], own[name])
+    assert whole._times("another") == LetterTimes(ear.first_pass)
     rows, voiced = whole._voiced(corpus)
-    clip = load(rows[0]["audio"])
-    _, log_probs, _ = whole._ear(corpus).first_pass(*whole.model.ear.frames(clip))
-    spans = 2 * align(log_probs[0].detach(), ALPHABET.encode(rows[0]["text"]))
-    assert voiced[0]["spans"].tolist() == spans.tolist()
+    spans = times(*ear.frames(load(rows[0]["audio"])), letters(rows[0]["text"]), "en", whole.codec.frame_rate)
+    assert voiced[0]["spans"].tolist() == [list(span) for span in spans]
 
 
 def test_silent_letters_take_no_time(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -131,15 +132,17 @@ def test_silent_letters_take_no_time(home: Path, monkeypatch: pytest.MonkeyPatch
     def vowels(said: str) -> list[bool]:
         return [letter in "aeiou" for letter in said]
 
-    monkeypatch.setattr(VoiceRun, "_is_silent", lambda self, row: vowels(letters(row["text"])))
+    def spell(said: str, lang: str | None) -> list[tuple[int, ...]]:
+        return [() if letter in "aeiou" else (1 + ord(letter) % 2,) for letter in said]
+
     other, corpus = run(home, "silent"), str(home / "toy")
+    monkeypatch.setitem(vars(other), "_spell", spell)
     other.train_align()
     rows, voiced = other._voiced(corpus)
     for number, row in enumerate(rows):
         if not any(letter.isdigit() for letter in row["text"]):
             found = [tuple(span) for span in voiced[number]["spans"].tolist()]
             assert [span == SILENT for span in found] == vowels(letters(row["text"]))
-    assert other._sounding(rows[0]) == "".join(each for each in letters(rows[0]["text"]) if each not in "aeiou")
     prompt = other.own_voice(corpus)
     assert [span == SILENT for span in prompt.spans] == vowels(prompt.letters)
     said = spread(labels(prompt.letters), prompt.bounds(2))
@@ -152,7 +155,7 @@ def test_without_their_options_there_are_no_such_stages(home: Path) -> None:
     plain.train_pronounce()
     plain.train_align()
     assert plain._acoustic().pronouncer is None
-    assert plain._ear(str(home / "toy")) is plain.model.ear
+    assert plain._times(str(home / "toy")) == LetterTimes(plain.model.ear.first_pass)
     assert not list((home / "plain").glob("*"))
 
 
