@@ -74,7 +74,7 @@ class Refit:
     lacking: Tensor  # (B, 1, D) mean of what was lacking there
     mean: Tensor  # (B, 1, D) of the voice
     wider: Tensor  # (B, 1, D) its spread over that of what is predicted of it
-    echo: Tensor | None = None  # (B, P, D) the prompt as it is then predicted, each half after the other one
+    echo: Tensor | None = None  # of a new voice (B, P, D), its prompt as it is then predicted, by halves
 
     def __call__(self, predicted: Tensor, frames: Tensor) -> Tensor:
         """What the plain layer predicts of frames (B, T, H), (B, T, D), for these voices."""
@@ -268,7 +268,9 @@ class Acoustic(nn.Module):
                 return (values.square().sum(1, keepdim=True) / count + LEAST).sqrt()
 
             wider = spread(z) / spread(centred(predicted + x @ weight)[1])
-            found = Refit(weight, read, lacking, mean, 1 + WIDER * (wider - 1) if is_new else wider)
+            if not is_new:
+                return Refit(weight, read, lacking, mean, wider)
+            found = Refit(weight, read, lacking, mean, 1 + WIDER * (wider - 1))
             return replace(found, echo=found(predicted, frames) * self.deviation + self.mean)
 
     @torch.inference_mode()

@@ -269,9 +269,8 @@ class Filler:
         known = self.voice_codes[None], self.voice_said[None], self.latents[None]
         with torch.inference_mode():
             self.refit = acoustic.refit(*known, length, is_new=lang is None)
-        assert self.refit.echo is not None
-        # Of its own voices the model has learned how much they vary.
-        self.spectra = codec.global_variance(self.refit.echo[0], self.latents) if lang is None else None
+        echo = self.refit.echo  # of its own voices the model has learned how much they vary
+        self.spectra = None if echo is None else codec.global_variance(echo[0], self.latents)
 
     def sound(self, latents: Iterable[Tensor]) -> Iterator[Clip]:
         """The sound of latents (t, D) that `chunks` gave, not marked, as soon as it settles."""

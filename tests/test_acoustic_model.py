@@ -190,7 +190,9 @@ def test_what_is_refitted_has_mean_and_spread_of_the_prompt(model: Acoustic) -> 
     codes, said, latents = drawn(1, 60)
     latents = latents * 3 - 2
     refit = model.refit(codes, said, latents, torch.tensor([60]))
-    assert refit.echo is not None and torch.allclose(refit.echo.mean(1), latents.mean(1), atol=1e-4)
+    new = model.refit(codes, said, latents, torch.tensor([60]), is_new=True)
+    assert refit.echo is None and new.echo is not None
+    assert torch.allclose(new.echo.mean(1), latents.mean(1), atol=1e-4)
     found = model(codes, said, torch.tensor([60]), torch.zeros_like(latents), torch.tensor([0]), refit)[0]
     ours, theirs = (found - found.mean(0)).std(0), latents[0].std(0)
     plain = model(codes, said, torch.tensor([60]), torch.zeros_like(latents), torch.tensor([0]))[0].std(0)

@@ -24,7 +24,7 @@ from speechllm.training.ctc import CTCOptions
 from speechllm.training.loop import Schedule
 from speechllm.woven import PAUSE, labels, silent
 
-SOUNDS = 1  # labels before those of phonemes: 1 is the pause
+HEARD_PAUSE = 1  # the label of a pause, before those of the signs that phonemes are written with
 
 
 @dataclass(frozen=True)
@@ -43,9 +43,9 @@ class AlignOptions:
 
 
 def spelling(reader: Acoustic) -> Callable[[str, str | None], Spelled]:
-    """Letters and their language to labels: what a model that has learned to read spells, and 1 for a pause.
+    """Letters and their language to labels: what a model that has learned to read spells.
 
-    Also for a letter of a word that it spells nothing for: no word is silent.
+    A pause is `HEARD_PAUSE`, and so are letters of a word that it spells nothing for: no word is silent.
     """
 
     def spell(said: str, lang: str | None) -> Spelled:
@@ -53,7 +53,7 @@ def spelling(reader: Acoustic) -> Callable[[str, str | None], Spelled]:
         sounds = reader.sounds(wanted, lang)
         passed = silent(wanted, [not each for each in sounds])
         found = [
-            () if skip else tuple(SOUNDS + sign for sign in each) if each and label != PAUSE else (1,)
+            () if skip else tuple(HEARD_PAUSE + sign for sign in each) if each and label != PAUSE else (HEARD_PAUSE,)
             for label, each, skip in zip(wanted, sounds, passed, strict=True)
         ]
         return found[1:-1]
@@ -63,7 +63,7 @@ def spelling(reader: Acoustic) -> Callable[[str, str | None], Spelled]:
 
 def listener(ear: FirstPass, signs: int) -> FirstPass:
     """A copy of the ear's first pass in float32 that learns, with a new head for the labels of `spelling`."""
-    made = FirstPass(ear.conformer.config, 1 + SOUNDS + signs)
+    made = FirstPass(ear.conformer.config, 1 + HEARD_PAUSE + signs)
     made.conformer.load_state_dict(ear.conformer.state_dict())
     return made
 

@@ -4,10 +4,10 @@ import torch
 
 from speechllm.encoders.conformer import ConformerConfig
 from speechllm.readers.first_pass import FirstPass
-from speechllm.training.alignment import SOUNDS, listener, spelling
+from speechllm.training.alignment import HEARD_PAUSE, listener, spelling
 from speechllm.woven import labels
 
-PAUSE, TEE, OH = 1, SOUNDS + 1, SOUNDS + 2
+TEE, OH = HEARD_PAUSE + 1, HEARD_PAUSE + 2
 
 
 class Reader:
@@ -20,11 +20,11 @@ class Reader:
 
 def test_letters_are_spelled_as_sounds_and_pauses_as_pauses() -> None:
     spell = spelling(Reader())
-    assert spell("tho to", "fr") == [(TEE,), (), (OH, TEE), (PAUSE,), (TEE,), (OH, TEE)]
+    assert spell("tho to", "fr") == [(TEE,), (), (OH, TEE), (HEARD_PAUSE,), (TEE,), (OH, TEE)]
 
 
 def test_no_word_is_silent_as_a_whole() -> None:
-    assert spelling(Reader())("t hm", "fr") == [(TEE,), (PAUSE,), (PAUSE,), (PAUSE,)]
+    assert spelling(Reader())("t hm", "fr") == [(TEE,), (HEARD_PAUSE,), (HEARD_PAUSE,), (HEARD_PAUSE,)]
 
 
 def test_the_listener_begins_with_what_the_ear_knows() -> None:
@@ -32,5 +32,5 @@ def test_the_listener_begins_with_what_the_ear_knows() -> None:
     made = listener(ear, 5)
     for name, each in ear.conformer.state_dict().items():
         assert torch.equal(made.conformer.state_dict()[name], each.float())
-    assert made.head.project.out_features == 1 + SOUNDS + 5
+    assert made.head.project.out_features == 1 + HEARD_PAUSE + 5
     assert all(each.requires_grad and each.dtype == torch.float32 for each in made.parameters())

@@ -159,6 +159,13 @@ def test_without_their_options_there_are_no_such_stages(home: Path) -> None:
     assert not list((home / "plain").glob("*"))
 
 
+def test_phonemes_are_not_heard_before_they_are_read(home: Path) -> None:
+    other = run(home, "unread")
+    other.pronounce = None
+    with pytest.raises(DataError, match="give the recipe a stage pronounce"):
+        other.train_align()
+
+
 def test_what_is_exported_is_what_was_trained(home: Path) -> None:
     """The adapter, the rows and the acoustic model, to 8 bits; and the codec with the decoder that learned along."""
     folder = home / "whole"
